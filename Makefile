@@ -1,0 +1,54 @@
+# Everything a contributor types. Each target sets up what it needs, from nothing, and does it only once.
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+RUN    := $(PY) tests/run.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint format fuzz coverage lock clean programs
+
+help: ## this list
+	@echo "kubecarp: virtual IP addresses that survive the death of their host"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.base ## watch an address survive the death of its host (under a minute, root not needed)
+	@tests/setup.sh programs ip unshare
+	@PYTHONPATH=sidecar:tests $(PY) -m lab.demo
+
+test: $(VENV)/.all programs ## run everything: static checks and every layer of tests
+	@$(RUN)
+
+check: $(VENV)/.all ## run what takes less than a minute: static checks and unit tests
+	@$(RUN) static unit
+
+lint: $(VENV)/.all ## run the static checks: ruff, mypy, import-linter
+	@$(RUN) static
+
+format: $(VENV)/.all ## format the code, and repair what ruff can repair
+	@$(VENV)/bin/ruff check --fix --quiet
+	@$(VENV)/bin/ruff format
+
+fuzz: $(VENV)/.all ## look for bad packets and bad schedules for a long time
+	@$(PY) -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=14400
+
+coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
+	@$(VENV)/bin/coverage run -m pytest -q tests/unit
+	@$(VENV)/bin/coverage report
+
+lock: ## write requirements.lock again after a change of dependencies (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --all-extras --python-version 3.11 \
+		--no-header --no-emit-index-url --output-file requirements.lock pyproject.toml
+
+clean: ## remove everything that the other targets made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist
+	@find operator sidecar tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+programs:
+	@tests/setup.sh programs ip unshare tc ping tcpdump nft ps ucarp keepalived
+
+$(VENV)/.base: requirements.lock tests/setup.sh
+	@tests/setup.sh base $(VENV)
+
+$(VENV)/.all: requirements.lock pyproject.toml tests/setup.sh
+	@tests/setup.sh all $(VENV)

@@ -1,0 +1,83 @@
+"""Compatible adverts: what OpenBSD, FreeBSD, NetBSD and ucarp send and accept (protocol.md 1.4, 2, 8).
+
+Nothing protects against replays here, and advskew is not signed: carp(4) is so, and the documentation says so.
+"""
+
+__all__ = ["CompatibleCodec"]
+
+from collections import deque
+from collections.abc import Callable
+
+from .auth import CompatibleDigest
+from .config import GroupConfig
+from .election import Standing
+from .errors import BadPacket
+from .heard import Heard, Kind, Origin, Trust
+from .packet import BOW_OUT, Header, decode_untrusted, looks_like_vrrp_untrusted
+
+_ROLLOUT_S = 600.0
+"""How long the digest of the former address list is believed after a change: the time to change every member by hand."""
+_ECHOES_KEPT = 16
+
+
+class CompatibleCodec:
+    """Signs and verifies the adverts of one group."""
+
+    def __init__(self, config: GroupConfig, random_bits: Callable[[int], int]) -> None:
+        self._random_bits = random_bits
+        self._counter: int | None = None
+        """None until a peer is heard: carp(4) then sends a new random counter with every packet."""
+        self._sent: deque[bytes] = deque(maxlen=_ECHOES_KEPT)
+        self._former: list[CompatibleDigest] = []
+        self._former_until = 0.0
+        self._digests: list[CompatibleDigest] = []
+        self._use(config)
+
+    def _use(self, config: GroupConfig) -> None:
+        keys = dict.fromkeys([config.authentication.key, *config.authentication.accept])
+        addresses = [interface.ip for interface in config.addresses]
+        self._vhid = config.vhid
+        self._digests = [CompatibleDigest(key, config.vhid, addresses) for key in keys]
+
+    def reconfigure(self, config: GroupConfig, now: float) -> None:
+        """Use another key or address list; the former stays believed while the change reaches the other members."""
+        self._former, self._former_until = self._digests, now + _ROLLOUT_S
+        self._use(config)
+
+    def advert(self, standing: Standing, master_for_s: float, now: float) -> bytes:
+        """A master's advert; carp(4) has no field for how long it has been one."""
+        return self._encode(standing.advskew, standing.advbase, standing.demotion)
+
+    def bow_out(self, standing: Standing, successor_id: int = 0) -> bytes:
+        """Say goodbye; carp(4) has no field for a wish."""
+        return self._encode(BOW_OUT, BOW_OUT, standing.demotion)
+
+    def farewell(self, standing: Standing) -> bytes:
+        """A bow-out signed ahead for a process that may die without a word."""
+        return self._encode(BOW_OUT, BOW_OUT, standing.demotion)
+
+    def _encode(self, advskew: int, advbase: int, demotion: int) -> bytes:
+        counter = self._random_bits(64) if self._counter is None else (self._counter + 1) % 2**64
+        if self._counter is not None:
+            self._counter = counter
+        packet = Header(self._vhid, advskew, advbase, demotion, counter, self._digests[0].sign(counter)).encode()
+        self._sent.append(packet)
+        return packet
+
+    def receive_untrusted(self, data: bytes, origin: Origin, now: float) -> Heard:
+        """A verified advert of another member. Raises BadPacket: those of the header, vhid, bad-digest, echo or twin.
+
+        A packet from our own address is an echo if we sent it and a misconfigured twin otherwise; the same bytes from
+        another host are an equal peer that adopted our counter (protocol.md 8, rule 5).
+        """
+        if origin.own_address:
+            raise BadPacket("echo" if data in self._sent else "twin", origin.source)
+        header = decode_untrusted(data, source=origin.source, destination=origin.destination)
+        if header.vhid != self._vhid:
+            raise BadPacket("vhid", str(header.vhid))
+        believed = self._digests if now >= self._former_until else [*self._digests, *self._former]
+        if not any([digest.verify(header.counter, header.digest) for digest in believed]):
+            raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "bad-digest")
+        self._counter = header.counter
+        standing = Standing(header.advbase, header.advskew, header.demotion)
+        return Heard(Kind.ADVERT, Trust.FRESH, standing, float(header.advbase))

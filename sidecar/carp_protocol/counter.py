@@ -1,0 +1,74 @@
+"""Counters of Strict adverts: (epoch, sequence) in 64 bits, growing for ever, across restarts and clock steps.
+
+The shell stores the identity once per start, before the first packet; nothing here waits for a disk.
+"""
+
+__all__ = ["Counter", "Identity", "TokenBucket"]
+
+import hashlib
+from dataclasses import dataclass
+
+_SEQUENCE_BITS = 32
+_LAST_SEQUENCE = 2**_SEQUENCE_BITS - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a member is: a random 64-bit sender id, kept across restarts, and the epoch of this run."""
+
+    sender_id: int
+    epoch: int
+
+    def for_group(self, name: str) -> "Identity":
+        """The identity in one group: ids differ, so a packet recorded in one group proves nothing in another with the same key."""
+        digest = hashlib.sha256(self.sender_id.to_bytes(8, "big") + name.encode()).digest()
+        return Identity(int.from_bytes(digest[:8], "big") or 1, self.epoch)
+
+
+class Counter:
+    """Hands out counters, each above the one before. The last sequence of an epoch is kept for the farewell."""
+
+    def __init__(self, epoch: int) -> None:
+        self._value: int = epoch << _SEQUENCE_BITS
+
+    @property
+    def value(self) -> int:
+        """The counter given out last."""
+        return self._value
+
+    @property
+    def epoch(self) -> int:
+        return self._value >> _SEQUENCE_BITS
+
+    def next(self) -> int:
+        self._value += 1
+        if self._value & _LAST_SEQUENCE == _LAST_SEQUENCE:
+            self._value += 2  # past the farewell of the epoch that ends here
+        return self._value
+
+    def farewell(self) -> int:
+        """The highest counter of the epoch: a packet signed with it beats every other of this run, and only the next run beats it."""
+        return self._value | _LAST_SEQUENCE
+
+    def jump_past(self, heard: int) -> None:
+        """Continue in an epoch above ``heard``, the last counter that a peer remembers of us."""
+        self._value = max(self._value, ((heard >> _SEQUENCE_BITS) + 1) << _SEQUENCE_BITS)
+
+
+class TokenBucket:
+    """Allows ``rate_per_s`` actions a second and ``burst`` at once: the budget of everything a packet can make us send."""
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at: float | None = None
+
+    def take(self, now: float) -> bool:
+        if self._at is not None:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate_per_s)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

@@ -1,0 +1,510 @@
+"""One member of one group: bytes, answers and clock readings in; packets, effects and the next deadline out.
+
+The shell does three things after every input, in this order: carry out the effects, send the packets, arm one timer.
+It hands ``handle_timer`` a time no earlier than the deadline it was given. What decides is in ``election``; how long, in
+``timing``; what is believed, in the codecs. This file only connects them and keeps the deadlines.
+"""
+
+__all__ = ["Engine"]
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .compatible import CompatibleCodec
+from .config import Dialect, GroupConfig, Mode
+from .counter import Identity, TokenBucket
+from .effects import (
+    AddressConflict,
+    Announce,
+    Effect,
+    IdentityChanged,
+    PacketRejected,
+    ProbeAddress,
+    ProbeMaster,
+    Reason,
+    ReleaseAddresses,
+    SplitBrain,
+    State,
+    StateChanged,
+    TakeAddresses,
+)
+from .election import Standing, as_backup, as_master, may, next_state, own_standing
+from .errors import BadPacket
+from .heard import Heard, Kind, MasterSeen, Origin, Trust
+from .strict import StrictCodec
+from .suspicion import Evidence, Suspicion
+from .timing import (
+    FOLLOW_UP_S,
+    HANDOVER_LIMIT_S,
+    RACE_S,
+    SOLICIT_COUNT,
+    SOLICIT_SPACING_S,
+    VERIFY_WAIT_S,
+    Timing,
+    widest_rank_delay_s,
+)
+
+_MULTICAST_TTL = 255
+"""A multicast advert with less has passed a router: it is not from this segment (protocol.md 1.4, row 3)."""
+_MAX_DEMOTION = 254
+_NEVER_MASTER = 255
+_PENDING_EFFECTS = 1024
+"""The shell drains after every input; the bound is for one that does not."""
+
+
+@dataclass(slots=True)
+class _Takeover:
+    """A takeover that waits for better ranks; ``held`` once it has waited for a sender to prove itself."""
+
+    at: float
+    reason: Reason
+    held: bool = False
+
+
+class Engine:
+    """The election of one group on this member. Not thread-safe; never blocks; ``now`` is monotonic and in seconds.
+
+    ``random_bits(n)`` gives n random bits, from the operating system outside tests.
+    """
+
+    def __init__(self, config: GroupConfig, identity: Identity, random_bits: Callable[[int], int]) -> None:
+        self.config = config
+        self.state = State.INIT
+        self.since = 0.0
+        self.reason = Reason.STARTED
+        self.master: MasterSeen | None = None
+        """Whose adverts are followed; None: nobody's, or this member is the master."""
+        self.rival: MasterSeen | None = None
+        """The last worse master heard while being one."""
+        self.demotions: dict[str, int | None] = {}
+        self._random_bits = random_bits
+        self._strict = StrictCodec(config, identity, random_bits) if config.authentication.mode is Mode.STRICT else None
+        self._codec: StrictCodec | CompatibleCodec = self._strict or CompatibleCodec(config, random_bits)
+        self._effects: deque[Effect] = deque(maxlen=_PENDING_EFFECTS)
+        self._packets: list[bytes] = []
+        self._answers = TokenBucket(rate_per_s=20, burst=40)
+        self._questions = TokenBucket(rate_per_s=10, burst=20)
+        self._suspicion: Suspicion | None = None
+        self._takeover: _Takeover | None = None
+        self._dead_at: float | None = None
+        self._dead_held = False
+        self._advert_at: float | None = None
+        self._handover_until: float | None = None
+        self._solicit_at: float | None = None
+        self._solicits_left = 0
+        self._spoke_at = 0.0
+        self._preempt_at = 0.0
+        self._yielded = False
+        self._closing = False
+        self._foreign_owner = ""
+        self._use_timing()
+
+    # ---- inputs -----------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Enter the election: a Strict member asks who is there, a Compatible one listens for a dead time."""
+        self._enter_backup(Reason.STARTED, now)
+        self._seek(now)
+
+    def link_changed(self, up: bool, now: float) -> None:
+        """The interface lost its carrier (drop everything at once) or has it (listen for one dead time)."""
+        if not up and self.state is not State.INIT:
+            self._change(Reason.LINK_DOWN, now)
+        elif up and self.state is State.INIT and not self._closing:
+            self._enter_backup(Reason.LINK_UP, now)
+
+    def receive_packet(self, data: bytes, origin: Origin, now: float) -> None:
+        """An IP payload of protocol 112 for this VHID."""
+        if self.state is State.INIT:
+            return
+        self._step_down_if_stalled(now)
+        try:
+            if origin.ttl != _MULTICAST_TTL and not self.config.peers.addresses:
+                raise BadPacket("ttl", str(origin.ttl))
+            epoch = self._strict.counter.epoch if self._strict else 0
+            heard = self._codec.receive_untrusted(data, origin, now)
+        except BadPacket as error:
+            self._effects.append(PacketRejected(error.reason, origin.source, error.detail))
+            if error.reason == "twin" and self._strict:
+                self._strict.change_identity()
+                self._effects.append(IdentityChanged(self._strict.counter.epoch, twin=True))
+            return
+        if self._strict and self._strict.counter.epoch != epoch:
+            self._effects.append(IdentityChanged(self._strict.counter.epoch, twin=False))
+        if heard.trust is not Trust.FRESH:
+            self._doubt(heard, origin, now)
+        if heard.challenge and self._strict:
+            self._answer(self._strict, heard, now)
+        if heard.kind is Kind.ADVERT and heard.trust is Trust.FRESH:
+            self._hear_advert(heard, origin, now)
+
+    def receive_evidence(self, evidence: Evidence, source: str, now: float) -> None:
+        """The master's host, or the sidecar on it, answered a ProbeMaster."""
+        if self._suspicion and self._suspicion.source == source and self.state is State.BACKUP:
+            verdict = self._suspicion.receive_evidence(evidence)
+            if verdict:
+                self._plan_takeover(verdict, now)
+
+    def address_answered(self, owner: str) -> None:
+        """Somebody answered for an address of the group: a master, or a foreign host. Listen for the dead time."""
+        if self.state is State.BACKUP and not self.master:
+            self._foreign_owner = owner
+            self._stop_soliciting()
+
+    def addresses_failed(self, now: float) -> None:
+        """The kernel refused the addresses: a member that cannot hold them must not claim them."""
+        if may(self.state, Reason.ADDRESS_FAILED):
+            self._packets.append(self._codec.bow_out(self._standing, 0))
+            self._change(Reason.ADDRESS_FAILED, now)
+
+    def addresses_lost(self, now: float) -> None:
+        """Somebody removed an address that this member holds: put it back, unless the member was late itself."""
+        self._step_down_if_stalled(now)
+        if self.state is State.MASTER:
+            self._effects.append(TakeAddresses())
+
+    def is_punctual(self, now: float) -> bool:
+        """Whether this member holds the addresses and was never late: only then may their lease be renewed."""
+        self._step_down_if_stalled(now)
+        return self.state.holds_addresses
+
+    def handover(self, now: float, successor_id: int = 0) -> bool:
+        """Give the addresses to the best backup, or to ``successor_id``; False when not MASTER."""
+        self._step_down_if_stalled(now)
+        if self.state is not State.MASTER:
+            return False
+        self._yielded = True
+        self._bow_out(Reason.REQUESTED, now, successor_id)
+        return True
+
+    def set_demotion(self, name: str, amount: int | None, now: float) -> None:
+        """Set, change or (amount 0) lift one named demotion; None takes the member out of the election."""
+        before = (self.demotion, self.excluded)
+        if amount == 0:
+            self.demotions.pop(name, None)
+        else:
+            self.demotions[name] = amount
+        if (self.demotion, self.excluded) != before:
+            self._standing_changed(now)
+
+    def allow_preemption(self) -> None:
+        """After a handover: this member may preempt again."""
+        self._yielded = False
+
+    def reconfigure(self, config: GroupConfig, now: float) -> None:
+        """Go on with other settings and without leaving the state. VHID, interface and mode cannot change this way."""
+        codec_changed = (config.authentication, config.addresses) != (self.config.authentication, self.config.addresses)
+        interval_changed = config.advertisement_interval_s != self.config.advertisement_interval_s
+        self.config = config
+        self._use_timing()
+        if codec_changed or interval_changed:
+            self._codec.reconfigure(config, now)
+        self._step_down_if_stalled(now)
+        if self.state is not State.INIT:
+            self._standing_changed(now)
+
+    def close(self, now: float) -> None:
+        """Leave for good; ``closed`` tells when the addresses are gone and the last packet is out."""
+        self._step_down_if_stalled(now)
+        self._closing = True
+        if self.state is State.MASTER:
+            self._bow_out(Reason.CLOSED, now)
+        elif self.state is State.BACKUP:
+            self._change(Reason.CLOSED, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Call when ``next_timer`` has come, with a time not before it."""
+        self._step_down_if_stalled(now)
+        if self._handover_until is not None and now >= self._handover_until:
+            self._end_handover(now)
+        if self._advert_at is not None and now >= self._advert_at:
+            self._advertise(now)
+        if self._solicit_at is not None and now >= self._solicit_at:
+            self._solicit(now)
+        if self._suspicion and self.state is State.BACKUP:
+            self._suspect(self._suspicion, now)
+        if self._takeover and now >= self._takeover.at:
+            self._take_over(self._takeover.reason, now)
+        if self._dead_at is not None and now >= self._dead_at:
+            self._master_timed_out(self._dead_at, now)
+
+    # ---- outputs ----------------------------------------------------------------------------------------------
+
+    def next_timer(self) -> float | None:
+        """When ``handle_timer`` is due; None: only an input can change anything."""
+        timers = [self._advert_at, self._dead_at, self._handover_until, self._solicit_at]
+        if self._takeover:
+            timers.append(self._takeover.at)
+        if self._suspicion:
+            timers.append(self._suspicion.next_timer())
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    def packets_to_send(self) -> list[bytes]:
+        """The IP payloads to send now, in order."""
+        packets, self._packets = self._packets, []
+        return packets
+
+    def next_effect(self) -> Effect | None:
+        return self._effects.popleft() if self._effects else None
+
+    def farewell(self) -> bytes:
+        """A signed bow-out for whoever outlives this process."""
+        return self._codec.farewell(self._standing)
+
+    @property
+    def closed(self) -> bool:
+        return self._closing and self.state is State.INIT
+
+    @property
+    def demotion(self) -> int:
+        """The sum of all demotions, 0 to 254."""
+        return min(_MAX_DEMOTION, self.config.demotion + sum(amount or 0 for amount in self.demotions.values()))
+
+    @property
+    def excluded(self) -> bool:
+        """Out of the election by a demotion of None."""
+        return None in self.demotions.values()
+
+    @property
+    def strict(self) -> StrictCodec | None:
+        """The codec of a Strict group, for its identity and the peers on record."""
+        return self._strict
+
+    # ---- what is heard ----------------------------------------------------------------------------------------
+
+    def _hear_advert(self, heard: Heard, origin: Origin, now: float) -> None:
+        self._foreign_owner = ""
+        self._stop_soliciting()
+        if self.state is State.MASTER and not heard.standing.is_bow_out:
+            self._meet_master(heard, origin, now)
+        elif self.state is State.HANDOVER and not heard.standing.is_bow_out:
+            self._change(Reason.SUCCESSOR_HEARD, now)
+        if self.state is State.BACKUP:
+            self._follow(heard, origin, now)
+
+    def _meet_master(self, heard: Heard, origin: Origin, now: float) -> None:
+        """As MASTER, hear another: the worse one goes, the better one says so at once."""
+        reason = as_master(self._standing, heard.standing, self.config.authentication.mode, self.config.authentication.dialect)
+        overlap_s = now - self.since if heard.master_for_s is None else min(now - self.since, heard.master_for_s)
+        known = heard.master_for_s is not None or reason is None
+        if overlap_s >= RACE_S and known:
+            self._effects.append(SplitBrain(origin.source, won=reason is None))
+        if reason:
+            self._change(reason, now)
+            return
+        self.rival = MasterSeen(origin.source, heard.standing, now)
+        if self._answers.take(now):
+            self._effects.append(Announce())
+            self._advertise(now)
+
+    def _follow(self, heard: Heard, origin: Origin, now: float) -> None:
+        """As BACKUP, hear a master: wait for its next advert, or take over from it."""
+        if heard.standing.is_bow_out:
+            self._hear_bow_out(heard, origin, now)
+            return
+        self._listen(heard, origin, now)
+        preempt = self.config.preemption.enabled and not self._yielded and now >= self._preempt_at
+        reason = as_backup(self._standing, heard.standing, self.config.authentication.mode, preempt)
+        if reason:
+            self._plan_takeover(reason, now)
+        else:
+            self._takeover = None
+
+    def _hear_bow_out(self, heard: Heard, origin: Origin, now: float) -> None:
+        """The master leaves: the successor it chose goes first, then the others by rank. Other leavers do not matter."""
+        if self.master and self.master.source != origin.source:
+            return
+        self.master = self._suspicion = None
+        chosen = self._strict is not None and heard.peer_id == self._strict.sender_id
+        behind_s = widest_rank_delay_s(self._timing.interval_s) if heard.peer_id else 0.0
+        self._plan_takeover(Reason.MASTER_BOWED_OUT, now, 0.0 if chosen else behind_s + self._timing.rank_delay_s)
+
+    def _listen(self, heard: Heard, origin: Origin, now: float) -> None:
+        self.master = MasterSeen(origin.source, heard.standing, now)
+        master_interval_s = heard.interval_s if self._strict else self._timing.interval_s
+        self._dead_at, self._dead_held = now + self._timing.dead_time_s(master_interval_s), False
+        if not self._may_be_suspected(origin.source):
+            self._suspicion = None
+            return
+        if self._suspicion is None or self._suspicion.source != origin.source:
+            self._suspicion = Suspicion(origin.source)
+        due_s = Timing(heard.interval_s, 0).advert_interval_s(heard.standing.advskew)
+        if self._suspicion.heard_advert(due_s, now):
+            self._effects.append(ProbeMaster(origin.source))
+
+    def _may_be_suspected(self, source: str) -> bool:
+        """Not without a real address: a master that speaks from a virtual one, or from none, cannot be asked."""
+        virtual = {str(address.ip) for address in self.config.addresses}
+        return self.config.suspicion and self._may_be_master and source not in virtual and source not in ("0.0.0.0", "::")
+
+    def _doubt(self, heard: Heard, origin: Origin, now: float) -> None:
+        """A right digest, but perhaps a recording: ask its sender, and give it a moment before acting against it."""
+        if heard.kind is not Kind.ADVERT or not self._strict:
+            return
+        self._effects.append(PacketRejected(heard.trust.value, origin.source, f"{heard.standing.sender_id:016x}"))
+        if self._questions.take(now):
+            self._packets.append(self._strict.question(self._standing, now, heard))
+        if self._takeover and not self._takeover.held:
+            self._takeover.at, self._takeover.held = max(self._takeover.at, now + VERIFY_WAIT_S), True
+        if self._dead_at is not None and not self._dead_held:
+            self._dead_at, self._dead_held = max(self._dead_at, now + VERIFY_WAIT_S), True
+
+    def _answer(self, codec: StrictCodec, heard: Heard, now: float) -> None:
+        """A master answers every question that may be for it; others one that names them, or one of somebody who lost count."""
+        master = self.state is State.MASTER and heard.peer_id in (0, codec.sender_id)
+        if not (master or heard.peer_id == codec.sender_id or heard.trust is Trust.STALE) or not self._answers.take(now):
+            return
+        if master and heard.kind is Kind.SOLICIT:
+            self._packets.append(codec.advert(self._standing, now - self.since, now, answer_to=heard))
+        else:
+            self._packets.append(codec.notice(self._standing, heard))
+
+    # ---- what the deadlines do --------------------------------------------------------------------------------
+
+    def _step_down_if_stalled(self, now: float) -> None:
+        """A master this late has been succeeded: it drops the addresses before it does or says anything."""
+        if self.state.holds_addresses and now - self._spoke_at > self._timing.stall_limit_s + self._handover_allowance_s:
+            self._change(Reason.STALLED, now)
+
+    @property
+    def _handover_allowance_s(self) -> float:
+        return HANDOVER_LIMIT_S if self.state is State.HANDOVER else 0.0
+
+    def _advertise(self, now: float) -> None:
+        self._packets.append(self._codec.advert(self._standing, now - self.since, now))
+        follow_up = self._strict and self._spoke_at <= self.since and now <= self.since
+        self._spoke_at = now
+        interval_s = self._timing.advert_interval_s(self._standing.advskew)
+        self._advert_at = now + (min(FOLLOW_UP_S, interval_s) if follow_up else interval_s)
+
+    def _seek(self, now: float) -> None:
+        """Nothing is known of a master: ask, and listen for the dead time in case the answers are lost."""
+        self._dead_at, self._dead_held = now + self._timing.dead_time_s(self._timing.interval_s), False
+        if self._strict and self._may_be_master:
+            self._solicits_left = SOLICIT_COUNT
+            self._solicit(now)
+            self._effects.append(ProbeAddress())
+
+    def _solicit(self, now: float) -> None:
+        """Ask who is master; after enough silence nobody is there, and the best of those who asked takes over."""
+        if self._solicits_left and self._strict:
+            self._solicits_left -= 1
+            self._packets.append(self._strict.question(self._standing, now))
+            self._solicit_at = now + SOLICIT_SPACING_S
+        else:
+            self._solicit_at = None
+            self._plan_takeover(Reason.NOBODY_THERE, now)
+
+    def _stop_soliciting(self) -> None:
+        self._solicit_at = None
+        if self._takeover and self._takeover.reason is Reason.NOBODY_THERE:
+            self._takeover = None
+
+    def _suspect(self, suspicion: Suspicion, now: float) -> None:
+        due = suspicion.next_timer()
+        if due is None or now < due:
+            return
+        ask, verdict = suspicion.handle_timer(now)
+        if ask:
+            self._effects.append(ProbeMaster(suspicion.source))
+        if verdict:
+            self._plan_takeover(verdict, now)
+
+    def _master_timed_out(self, due: float, now: float) -> None:
+        if now - due > self._timing.interval_s:
+            # Late ourselves: what the master said meanwhile may still be in a queue. Listen for one interval more.
+            self._dead_at = now + self._timing.interval_s
+        else:
+            self._take_over(Reason.MASTER_TIMED_OUT, now)
+
+    def _plan_takeover(self, reason: Reason, now: float, delay_s: float | None = None) -> None:
+        """Take over when the better ranks have had their turn, unless an earlier takeover is planned already."""
+        at = now + (self._timing.rank_delay_s if delay_s is None else delay_s)
+        if self._may_be_master and (self._takeover is None or at < self._takeover.at):
+            self._takeover = _Takeover(at, reason)
+
+    def _take_over(self, reason: Reason, now: float) -> None:
+        self._takeover = None
+        if not self._may_be_master:
+            self._dead_at = self.master = None
+            return
+        if self._foreign_owner:
+            self._effects.append(AddressConflict(self._foreign_owner))
+        self._change(reason, now)
+
+    # ---- transitions ------------------------------------------------------------------------------------------
+
+    def _change(self, reason: Reason, now: float) -> None:
+        """Go where ``reason`` leads, and set up what the new state needs."""
+        old, new = self.state, next_state(self.state, reason)
+        self.state, self.reason = new, reason
+        if not (old is State.HANDOVER and new is State.MASTER):
+            self.since = now
+        self._effects.append(StateChanged(old, new, reason))
+        self._takeover = self._suspicion = None
+        self._dead_at = self._advert_at = self._handover_until = self._solicit_at = None
+        if old.holds_addresses and not new.holds_addresses:
+            self._effects.append(ReleaseAddresses())
+        if new is State.MASTER:
+            self._become_master(now)
+        elif new is State.BACKUP:
+            self.master = None if reason is Reason.STALLED else self.master
+            self._dead_at, self._dead_held = now + self._timing.dead_time_s(self._timing.interval_s), False
+            if self._closing:
+                self._change(Reason.CLOSED, now)
+        elif new is State.INIT:
+            self.master = None
+
+    def _become_master(self, now: float) -> None:
+        self.master, self._foreign_owner, self._yielded = None, "", False
+        self._effects.append(TakeAddresses())
+        self._spoke_at = self.since
+        self._advertise(now)
+
+    def _enter_backup(self, reason: Reason, now: float) -> None:
+        self._preempt_at = now + self.config.preemption.delay_s
+        self._change(reason, now)
+
+    def _bow_out(self, reason: Reason, now: float, successor_id: int = 0) -> None:
+        """Say goodbye and keep answering until the successor is heard."""
+        self._change(reason, now)
+        self._packets.append(self._codec.bow_out(self._standing, successor_id))
+        self._spoke_at = now
+        self._handover_until = now + HANDOVER_LIMIT_S
+
+    def _end_handover(self, now: float) -> None:
+        """Nobody took over: whoever must leave leaves, whoever only offered stays."""
+        if self._closing:
+            self._change(Reason.CLOSED, now)
+        elif not self._may_be_master:
+            self._change(Reason.EXCLUDED, now)
+        else:
+            self._change(Reason.NO_SUCCESSOR, now)
+
+    def _standing_changed(self, now: float) -> None:
+        """Say the new standing at once: a master so that a better member takes over, and one that may not stay leaves."""
+        if self.state is State.MASTER:
+            if self._may_be_master:
+                self._advertise(now)
+            else:
+                self._bow_out(Reason.EXCLUDED, now)
+        elif not self._may_be_master:
+            self._takeover = self._suspicion = self._solicit_at = None
+        elif self.state is State.BACKUP and self._dead_at is None:
+            self._seek(now)
+
+    # ---- what this member is ----------------------------------------------------------------------------------
+
+    @property
+    def _may_be_master(self) -> bool:
+        return self.config.advskew != _NEVER_MASTER and not self.excluded
+
+    @property
+    def _standing(self) -> Standing:
+        return own_standing(self.config, self.demotion, self._strict.sender_id if self._strict else 0)
+
+    def _use_timing(self) -> None:
+        authentication = self.config.authentication
+        openbsd = authentication.mode is Mode.COMPATIBLE and authentication.dialect is Dialect.OPENBSD
+        self._timing = Timing(self.config.advertisement_interval_s, self.config.advskew, skewed_dead_time=openbsd)

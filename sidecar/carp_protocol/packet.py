@@ -1,0 +1,98 @@
+"""The 36-byte CARP header (protocol.md 1.1), to and from bytes. Knows nothing of keys, clocks or states."""
+
+__all__ = ["BOW_OUT", "HEADER_LENGTH", "PROTOCOL", "Header", "checksum", "decode_untrusted", "looks_like_vrrp_untrusted"]
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from .errors import BadPacket
+
+PROTOCOL = 112
+"""IP protocol number, shared with VRRP."""
+HEADER_LENGTH = 36
+BOW_OUT = 255
+"""advbase and advskew of an advert that says "I leave" (protocol.md 3.5)."""
+
+_VERSION_AND_TYPE = 0x21
+_AUTHLEN = 7  # 32-bit words of counter and digest; no receiver checks it (protocol.md 1.1)
+_LAYOUT = struct.Struct("!BBBBBBHQ20s")
+_CHECKSUM_AT = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fields of an advert that carry meaning; ``digest`` is not yet verified after decoding."""
+
+    vhid: int
+    advskew: int
+    advbase: int
+    demotion: int
+    counter: int
+    digest: bytes = bytes(20)
+
+    @property
+    def is_bow_out(self) -> bool:
+        return self.advbase == BOW_OUT and self.advskew == BOW_OUT
+
+    def encode(self, trailer: bytes = b"") -> bytes:
+        """The header with its checksum, followed by ``trailer``, which the checksum covers too."""
+        plain = self._pack(0) + trailer
+        return self._pack(checksum(plain)) + trailer
+
+    def signed_part(self) -> bytes:
+        """The header with checksum and digest zeroed: what a Strict digest covers."""
+        return Header(self.vhid, self.advskew, self.advbase, self.demotion, self.counter)._pack(0)
+
+    def _pack(self, cksum: int) -> bytes:
+        return _LAYOUT.pack(
+            _VERSION_AND_TYPE, self.vhid, self.advskew, _AUTHLEN, self.demotion, self.advbase, cksum, self.counter, self.digest
+        )
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum of RFC 1071; zero over data that holds its own right checksum."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def decode_untrusted(data: bytes, *, source: str = "", destination: str = "") -> Header:
+    """The header at the start of an IP payload; any type, authlen, byte 4 and trailing bytes pass (protocol.md 8, rule 1).
+
+    The checksum may cover the 36 bytes, the whole payload (Strict), or over IPv6 the pseudo header too (NetBSD); the
+    addresses are needed for the last. Raises BadPacket: short, version, vrrp, checksum or vhid.
+    """
+    if len(data) < HEADER_LENGTH:
+        raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "short", f"{len(data)} bytes")
+    version = data[0] >> 4
+    if version != 2:
+        raise BadPacket("vrrp" if version == 3 else "version", str(version))
+    if checksum(data[:HEADER_LENGTH]) and checksum(data) and not _netbsd_checksum_fits(data, source, destination):
+        raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "checksum", data[_CHECKSUM_AT : _CHECKSUM_AT + 2].hex())
+    _, vhid, advskew, _, demotion, advbase, _, counter, digest = _LAYOUT.unpack_from(data)
+    if vhid == 0:
+        raise BadPacket("vhid", "0")
+    return Header(vhid, advskew, advbase, demotion, counter, digest)
+
+
+def looks_like_vrrp_untrusted(data: bytes) -> bool:
+    """Whether the bytes have the shape of VRRP (protocol.md 1.5). CARP's own shape, 7 and 36, is never called VRRP."""
+    if len(data) < 8 or data[0] not in (0x21, 0x31):
+        return False
+    if data[0] == 0x31:
+        return True
+    addresses = data[3]
+    if addresses == _AUTHLEN and len(data) == HEADER_LENGTH:
+        return False
+    return data[4] <= 2 and len(data) in (8 + 4 * addresses, 16 + 4 * addresses)
+
+
+def _netbsd_checksum_fits(data: bytes, source: str, destination: str) -> bool:
+    if ":" not in source or ":" not in destination:
+        return False
+    pseudo = IPv6Address(source.partition("%")[0]).packed + IPv6Address(destination).packed
+    pseudo += struct.pack("!II", len(data), PROTOCOL)
+    return checksum(pseudo + data) == 0

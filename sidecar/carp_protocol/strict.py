@@ -1,0 +1,219 @@
+"""Strict adverts: the CARP header, then a 56-byte extension, one digest over both (design.md 4).
+
+Freshness. A sender's counter must grow. Of a sender that is not on record (it or we restarted) nothing is believed
+until it has answered a challenge: 64 random bits that come back in a signed packet. So replays change nothing, also
+after everybody restarted, and nothing has to be stored about peers. An answer also tells the challenger the last counter
+on record of it, so a member whose epoch fell behind jumps past it: nobody is locked out.
+"""
+
+__all__ = ["Extension", "Peer", "StrictCodec"]
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from .auth import StrictDigest
+from .config import GroupConfig
+from .counter import Counter, Identity
+from .election import Standing
+from .errors import BadPacket
+from .heard import Heard, Kind, Origin, Trust
+from .packet import BOW_OUT, HEADER_LENGTH, Header, decode_untrusted, looks_like_vrrp_untrusted
+
+_LAYOUT = struct.Struct("!BBxxIQIIQQQQ")
+_VERSION = 1
+_MAX_PEERS = 256
+"""Senders on record. A group has a few; the bound is against a member that changes its id in a loop."""
+_CHALLENGE_LIFE_S = 1.0
+_MAX_U32 = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What follows the header in a Strict packet."""
+
+    kind: Kind
+    interval_ms: int
+    sender_id: int
+    generation: int
+    master_for_ms: int = 0
+    challenge: int = 0
+    """Random bits the receiver is asked to send back; 0: no question."""
+    answer: int = 0
+    """The challenge this packet answers."""
+    peer_id: int = 0
+    """Whom the challenge, the answer or the bow-out is for; 0: everybody."""
+    peer_counter: int = 0
+    """The last counter on record of that peer."""
+
+    def encode(self) -> bytes:
+        return _LAYOUT.pack(
+            _VERSION,
+            self.kind.value,
+            self.interval_ms,
+            self.sender_id,
+            self.generation,
+            min(self.master_for_ms, _MAX_U32),
+            self.challenge,
+            self.answer,
+            self.peer_id,
+            self.peer_counter,
+        )
+
+    @classmethod
+    def decode_untrusted(cls, data: bytes) -> "Extension":
+        """Raises BadPacket: short, version or kind. Bytes behind the extension are left for later versions."""
+        if len(data) < _LAYOUT.size:
+            raise BadPacket("short", f"extension of {len(data)} bytes")
+        version, kind, *fields = _LAYOUT.unpack_from(data)
+        if version != _VERSION:
+            raise BadPacket("version", f"extension {version}")
+        if kind not in (1, 2, 3):
+            raise BadPacket("kind", str(kind))
+        return cls(Kind(kind), *fields)
+
+
+@dataclass(slots=True)
+class Peer:
+    """What is on record of a sender that proved that it lives."""
+
+    sender_id: int
+    counter: int
+    source: str
+    seen_at: float
+    advskew: int
+    demotion: int
+    generation: int
+
+
+class StrictCodec:
+    """Signs and verifies the packets of one group; keeps counters, peers on record and the open challenge."""
+
+    def __init__(self, config: GroupConfig, identity: Identity, random_bits: Callable[[int], int]) -> None:
+        self._random_bits = random_bits
+        self.sender_id = identity.sender_id
+        self.counter = Counter(identity.epoch)
+        self.peers: dict[int, Peer] = {}
+        self._challenge = 0
+        self._challenge_at = 0.0
+        self.generation = 0
+        self.reconfigure(config)
+
+    def reconfigure(self, config: GroupConfig, now: float = 0.0) -> None:
+        """Use the keys of ``config``: the first signs, all are believed."""
+        keys = dict.fromkeys([config.authentication.key, *config.authentication.accept])
+        self._digests = [StrictDigest(key) for key in keys]
+        self._vhid = config.vhid
+        self._interval_ms = round(config.advertisement_interval_s * 1000)
+
+    def advert(self, standing: Standing, master_for_s: float, now: float, answer_to: Heard | None = None) -> bytes:
+        """A master's advert. As an answer it proves that we live, and asks the asker to prove the same."""
+        fields = self._answer(answer_to) if answer_to else {}
+        if answer_to and answer_to.trust is Trust.UNKNOWN:
+            fields["challenge"] = self._open_challenge(now)
+        return self._encode(Kind.ADVERT, standing, master_for_ms=int(master_for_s * 1000), **fields)
+
+    def question(self, standing: Standing, now: float, peer: Heard | None = None) -> bytes:
+        """Ask whether there is a master, or challenge the sender of ``peer``."""
+        peer_id = peer.standing.sender_id if peer else 0
+        return self._encode(
+            Kind.SOLICIT,
+            standing,
+            challenge=self._open_challenge(now),
+            peer_id=peer_id,
+            peer_counter=self._last_counter(peer_id),
+        )
+
+    def notice(self, standing: Standing, answer_to: Heard) -> bytes:
+        """Answer a challenge without claiming to be master."""
+        return self._encode(Kind.NOTICE, standing, **self._answer(answer_to))
+
+    def bow_out(self, standing: Standing, successor_id: int) -> bytes:
+        """Say goodbye, and whom we would like to take over (0: the best)."""
+        return self._encode(Kind.ADVERT, Standing(BOW_OUT, BOW_OUT, standing.demotion), peer_id=successor_id)
+
+    def farewell(self, standing: Standing) -> bytes:
+        """A bow-out with the last counter of the epoch, signed ahead for a process that may die without a word."""
+        header = Header(self._vhid, BOW_OUT, BOW_OUT, standing.demotion, self.counter.farewell())
+        return self._sign(header, Extension(Kind.ADVERT, self._interval_ms, self.sender_id, self.generation))
+
+    def _answer(self, heard: Heard) -> dict[str, int]:
+        peer_id = heard.standing.sender_id
+        return {"answer": heard.challenge, "peer_id": peer_id, "peer_counter": self._last_counter(peer_id)}
+
+    def _encode(self, kind: Kind, standing: Standing, **fields: int) -> bytes:
+        header = Header(self._vhid, standing.advskew, standing.advbase, standing.demotion, self.counter.next())
+        return self._sign(header, Extension(kind, self._interval_ms, self.sender_id, self.generation, **fields))
+
+    def _sign(self, header: Header, extension: Extension) -> bytes:
+        trailer = extension.encode()
+        digest = self._digests[0].sign(header.signed_part() + trailer)
+        return replace(header, digest=digest).encode(trailer)
+
+    def receive_untrusted(self, data: bytes, origin: Origin, now: float) -> Heard:
+        """A packet signed with one of our keys, and how far to believe it; a fresh one is put on record.
+
+        Raises BadPacket: those of the header and the extension, vhid, bad-digest, echo (our own packet came back) or
+        twin (somebody else uses our sender id).
+        """
+        header = decode_untrusted(data)
+        if header.vhid != self._vhid:
+            raise BadPacket("vhid", str(header.vhid))
+        trailer = data[HEADER_LENGTH:]
+        signed = header.signed_part() + trailer
+        if not any([digest.verify(signed, header.digest) for digest in self._digests]):
+            raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "bad-digest")
+        extension = Extension.decode_untrusted(trailer)
+        if extension.sender_id == self.sender_id:
+            ours = header.counter <= self.counter.value or header.counter == self.counter.farewell()
+            raise BadPacket("echo" if ours else "twin", f"{extension.sender_id:016x}")
+        return Heard(
+            kind=extension.kind,
+            trust=self._judge(header, extension, origin.source, now),
+            standing=Standing(header.advbase, header.advskew, header.demotion, extension.sender_id),
+            interval_s=extension.interval_ms / 1000,
+            master_for_s=extension.master_for_ms / 1000,
+            challenge=extension.challenge,
+            peer_id=extension.peer_id,
+            generation=extension.generation,
+        )
+
+    def _judge(self, header: Header, extension: Extension, source: str, now: float) -> Trust:
+        peer = self.peers.get(extension.sender_id)
+        answered = extension.answer != 0 and extension.answer == self._challenge and extension.peer_id == self.sender_id
+        if peer is None and not answered:
+            return Trust.UNKNOWN
+        if peer is not None and header.counter <= peer.counter:
+            return Trust.STALE
+        self._record(header, extension, source, now)
+        if extension.peer_id == self.sender_id:
+            self._catch_up(extension.peer_counter)
+        return Trust.FRESH
+
+    def _record(self, header: Header, extension: Extension, source: str, now: float) -> None:
+        known = self.peers.pop(extension.sender_id, None)
+        if known is None and len(self.peers) >= _MAX_PEERS:
+            del self.peers[min(self.peers.values(), key=lambda peer: peer.seen_at).sender_id]
+        advskew = known.advskew if known and header.is_bow_out else header.advskew
+        self.peers[extension.sender_id] = Peer(
+            extension.sender_id, header.counter, source, now, advskew, header.demotion, extension.generation
+        )
+
+    def _catch_up(self, heard: int) -> None:
+        if heard > self.counter.value:
+            self.counter.jump_past(heard)
+
+    def _open_challenge(self, now: float) -> int:
+        """The random bits to send in a question; the same for a second, since answers may be on their way."""
+        if not self._challenge or now - self._challenge_at > _CHALLENGE_LIFE_S:
+            self._challenge = self._random_bits(64) or 1
+            self._challenge_at = now
+        return self._challenge
+
+    def _last_counter(self, sender_id: int) -> int:
+        peer = self.peers.get(sender_id)
+        return peer.counter if peer else 0
+
+    def change_identity(self) -> None:
+        """Become somebody else, after a twin was heard."""
+        self.sender_id = self._random_bits(64) or 1

@@ -1,0 +1,119 @@
+"""Suspecting a master whose advert is late: ask its host and its process instead of waiting for the dead time.
+
+Evidence counts only where the same question was answered while all was well: a filter looks like a dead host, a firewall
+that rejects like a dead process. So every new master is asked once when it is first heard, and what it left unanswered,
+then or in a false alarm, is not used against it.
+"""
+
+__all__ = ["Evidence", "Suspicion"]
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .effects import Reason
+
+_QUESTIONS = 4
+"""Asked before a silent host counts as dead; with a third of all packets lost, fewer than 1 in 10 rounds mistake a live host."""
+_MIN_SPACING_S, _MAX_SPACING_S = 0.002, 0.010
+"""Between questions: a LAN answers in well under 1 ms; the floor is what an event loop can keep, the ceiling keeps a round within 40 ms."""
+_MIN_MARGIN_S = 0.002
+_CALIBRATIONS = 3
+"""Adverts after which a new master is asked, until it has answered everything: one lost answer must not blind us."""
+_CALIBRATION_GAP_S = 0.02
+"""Two adverts of one takeover are closer than this: the first answers shall have arrived before we ask again."""
+_JITTER_WEIGHT = 1 / 16
+_JITTER_FACTOR = 4
+"""Late is the interval plus four times the mean deviation, as in RFC 6298's retransmission timer."""
+
+
+class Evidence(Enum):
+    """What came back from a question to the master's host."""
+
+    HOST_ANSWERED = "host-answered"
+    PROCESS_ANSWERED = "process-answered"
+    PORT_UNREACHABLE = "port-unreachable"
+
+
+@dataclass(slots=True)
+class _Round:
+    """One alarm: questions asked so far and what was answered."""
+
+    asked: int = 0
+    host_answered: bool = False
+    process_answered: bool = False
+
+
+class Suspicion:
+    """Watches the adverts of one master. ``source`` is the address that is asked."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._calibrations = _CALIBRATIONS
+        self._calibrate_at = 0.0
+        self.host_answers = False
+        self.process_answers = False
+        self._expected_at: float | None = None
+        self._interval_s = 0.0
+        self._jitter_s = 0.0
+        self._round: _Round | None = None
+        self._timer: float | None = None
+
+    @property
+    def suspects(self) -> bool:
+        return self._round is not None
+
+    def heard_advert(self, interval_s: float, now: float) -> bool:
+        """The master spoke; the next advert is due after ``interval_s``. Whether to ask it now, to learn what it answers."""
+        if self._expected_at is not None and interval_s == self._interval_s:
+            deviation = min(abs(now - self._expected_at), interval_s)
+            self._jitter_s += (deviation - self._jitter_s) * _JITTER_WEIGHT
+        if self._round and self._round.asked >= _QUESTIONS:
+            self.host_answers &= self._round.host_answered
+            self.process_answers &= self._round.process_answered
+            self._calibrations = _CALIBRATIONS
+        self._round = None
+        self._interval_s = interval_s
+        self._expected_at = now + interval_s
+        margin = max(interval_s / 8, _JITTER_FACTOR * self._jitter_s, _MIN_MARGIN_S)
+        self._timer = self._expected_at + min(margin, interval_s)
+        if not self._calibrations or now < self._calibrate_at or (self.host_answers and self.process_answers):
+            return False
+        self._calibrations -= 1
+        self._calibrate_at = now + _CALIBRATION_GAP_S
+        return True
+
+    def next_timer(self) -> float | None:
+        return self._timer if self.host_answers or self.process_answers else None
+
+    def handle_timer(self, now: float) -> tuple[bool, Reason | None]:
+        """Whether to ask now, and the verdict if there is one. Call when ``next_timer`` has come."""
+        due, self._timer = self._timer, None
+        if due is None:
+            return False, None
+        if self._round is None or now - due > 2 * self._spacing_s:
+            self._round = _Round()  # late ourselves: answers may be waiting unread, so ask anew
+        if self._round.asked < _QUESTIONS:
+            self._round.asked += 1
+            self._timer = now + self._spacing_s
+            return True, None
+        silent = not (self._round.host_answered or self._round.process_answered)
+        return False, Reason.MASTER_HOST_DEAD if silent and self.host_answers else None
+
+    def receive_evidence(self, evidence: Evidence) -> Reason | None:
+        """Take an answer into account; gives the verdict it completes."""
+        if self._round is None:
+            self.host_answers |= evidence is Evidence.HOST_ANSWERED
+            self.process_answers |= evidence is Evidence.PROCESS_ANSWERED
+            return None
+        if evidence is Evidence.PORT_UNREACHABLE:
+            self._round.host_answered = True
+            return Reason.MASTER_PROCESS_DEAD if self.process_answers and not self._round.process_answered else None
+        if evidence is Evidence.PROCESS_ANSWERED:
+            self._round.process_answered = True
+            self._timer = None  # alive, only slow or lossy: the dead time decides
+        self._round.host_answered = True
+        return None
+
+    @property
+    def _spacing_s(self) -> float:
+        return min(max(self._interval_s / 16, _MIN_SPACING_S), _MAX_SPACING_S)

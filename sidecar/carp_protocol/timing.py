@@ -1,0 +1,66 @@
+"""Every duration of the election, as functions of interval and advskew (protocol.md 3.2, design.md 4). No clock."""
+
+__all__ = [
+    "FOLLOW_UP_S",
+    "HANDOVER_LIMIT_S",
+    "RACE_S",
+    "SOLICIT_COUNT",
+    "SOLICIT_SPACING_S",
+    "VERIFY_WAIT_S",
+    "Timing",
+    "widest_rank_delay_s",
+]
+
+from dataclasses import dataclass
+
+HANDOVER_LIMIT_S = 0.25
+"""How long a master that bowed out keeps answering for a successor: the widest rank delay (64 ms), an attach, one lost packet."""
+SOLICIT_COUNT = 4
+SOLICIT_SPACING_S = 0.015
+"""A starting member asks this often, this far apart: 60 ms of silence to four questions mean nobody is there."""
+VERIFY_WAIT_S = 0.02
+"""How long a takeover waits, once, for a sender we have no counter of to prove that it lives: ten round trips of a busy LAN."""
+FOLLOW_UP_S = 0.01
+"""A new Strict master repeats its first advert after this long, so that one lost packet does not cost an interval."""
+RACE_S = 0.25
+"""Two masters for less than this are a race between takeovers, for more a split brain."""
+
+_RANK_SPREAD_S = 0.064
+"""Width of the ranks: 16 steps of advskew, what the operator leaves between nodes, are 4 ms, more than a LAN and a busy loop need."""
+_DEAD_FACTOR = 3
+_STALL_FACTOR = 2.75
+"""A master that has not advertised for this many intervals steps down before it speaks: the best backup acts after 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The durations of one member. All times in seconds; ``advskew`` in 1/256 of an interval."""
+
+    interval_s: float
+    advskew: int
+    skewed_dead_time: bool = False
+    """OpenBSD multiplies the skew too: 3 x (b + s/256) instead of 3b + s/256."""
+
+    def advert_interval_s(self, sent_advskew: int) -> float:
+        """Between two adverts of a master that sends this advskew: U(1 + s/256)."""
+        return self.interval_s * (1 + sent_advskew / 256)
+
+    def dead_time_s(self, master_interval_s: float) -> float:
+        """Silence after which the master counts as dead: U(3 + s/256), U the interval the master says it uses."""
+        skew = self.advskew * (_DEAD_FACTOR if self.skewed_dead_time else 1)
+        return master_interval_s * (_DEAD_FACTOR + skew / 256)
+
+    @property
+    def stall_limit_s(self) -> float:
+        """Since its last advert: a master later than this has lost its addresses to somebody else."""
+        return _STALL_FACTOR * self.interval_s
+
+    @property
+    def rank_delay_s(self) -> float:
+        """How long this member leaves to better ones before it takes over from a master known to be gone."""
+        return self.advskew / 256 * widest_rank_delay_s(self.interval_s)
+
+
+def widest_rank_delay_s(interval_s: float) -> float:
+    """More than any member of a group waits for better ranks."""
+    return min(interval_s, _RANK_SPREAD_S)

@@ -1,0 +1,42 @@
+"""When a new master tells the segment where the addresses are: at once, a burst, then a slow refresh."""
+
+__all__ = ["Announcer"]
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+_BURST_S = (0.0, 0.002, 0.008, 0.030, 0.100, 1.0, 2.0, 4.0)
+"""After a takeover. The first 100 ms outlast a predecessor that still answers (it stops within 3 ms), the rest a lossy switch."""
+_REFRESH_S = 60.0
+"""Below the 300 s after which switches forget a MAC and far below the 20 minutes of a router's ARP cache."""
+
+
+class Announcer:
+    """Sends the announcements of one group while it is master. ``frames`` gives them, encoded ahead."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[bytes], bool]) -> None:
+        self._loop = loop
+        self._send = send
+        self._frames: Sequence[bytes] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._step = 0
+
+    def start(self, frames: Sequence[bytes]) -> None:
+        """Announce now, and go on until ``stop``; a burst that runs already starts again."""
+        self.stop()
+        self._frames, self._since, self._step = frames, self._loop.time(), 0
+        self._announce()
+
+    def stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _announce(self) -> None:
+        for frame in self._frames:
+            self._send(frame)
+        self._step += 1
+        burst = self._step < len(_BURST_S)
+        due = self._since + _BURST_S[self._step] if burst else self._loop.time() + _REFRESH_S
+        self._timer = self._loop.call_at(due, self._announce)

@@ -1,0 +1,401 @@
+"""The sidecar process: its groups, and what they share. Starts, stops, reloads by difference; decides nothing about elections."""
+
+__all__ = ["Daemon", "run"]
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from carp_protocol.config import GroupConfig, SidecarConfig
+from carp_protocol.effects import State
+from carp_protocol.errors import CarpError, ConfigError
+from carp_sidecar import __version__, logs
+from carp_sidecar.control import Callback, ControlSocket, ControlSocketError
+from carp_sidecar.endpoints import Endpoints
+from carp_sidecar.hooks import HookRunner
+from carp_sidecar.links import Change, ChangeKind, Link
+from carp_sidecar.logs import RejectedPackets, log_change, log_event
+from carp_sidecar.measurements import Measurements
+from carp_sidecar.netlink import Netlink
+from carp_sidecar.probe import Responder
+from carp_sidecar.report import group_status, iso_time
+from carp_sidecar.rtnl import ALIAS_PREFIX
+from carp_sidecar.runner import Runner, Services
+from carp_sidecar.segment import Segment
+from carp_sidecar.source import load
+from carp_sidecar.state import StateDir, StateDirInUse
+from carp_sidecar.vip import ParentSettings, choose_interface, sweep
+from carp_sidecar.wills import Guardian
+
+_log = logging.getLogger(__name__)
+
+_RENEW_S = 0.5
+"""Four renewals fit into a lease of 2 s: one late one does not cost the addresses."""
+_SETTLE_S = 1.0
+"""What is not needed for an election (metrics, freezing the heap) begins this long after the start."""
+_SUMMARY_S = 60.0
+_HOOK_GRACE_S = 2.0
+_MANUAL, _RESIGNED = "manual", "resigned"
+"""Names of the demotions that the control socket sets; only the first is kept across restarts."""
+
+
+class Daemon:
+    """Everything of one process, between ``start`` and ``stop``. Implements what control socket and endpoints ask for."""
+
+    def __init__(self, path: str, config: SidecarConfig, state_dir: StateDir) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._path = path
+        self._config = config
+        self._state_dir = state_dir
+        self._state = state_dir.load()
+        self._runners: dict[str, Runner] = {}
+        self._segments: dict[int, Segment] = {}
+        self._own_addresses: frozenset[str] | None = None
+        self._watchers: list[Callback] = []
+        self._problems: list[str] = []
+        self._started = self._loaded = iso_time()
+        self._lateness_s = 0.0
+        self._renew_at = 0.0
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._saving: asyncio.Future[None] | None = None
+        self._measurements = Measurements()
+        self._rejected = RejectedPackets(_log)
+        self._hooks = HookRunner()
+        self._netlink = Netlink(self._loop, self._on_change)
+        self._guardian = Guardian(self._loop)
+        self._parent_settings = ParentSettings(self._state.parent_settings)
+        self._responder = Responder(self._loop, config.probe_port)
+        self._control = ControlSocket(config.control_socket, self)
+        self._endpoints = Endpoints(config.metrics_address, self, self._measurements)
+        self._services = Services(
+            loop=self._loop,
+            netlink=self._netlink,
+            guardian=self._guardian,
+            measurements=self._measurements,
+            rejected=self._rejected,
+            parent_settings=self._parent_settings,
+            state_dir=config.state_dir,
+            open_segment=self._open_segment,
+            close_segment=self._close_segment,
+            report=self._report,
+            identity_changed=self._identity_changed,
+        )
+
+    # ---- life -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Sweep what a dead predecessor left, then run the groups. Raises CarpError when that cannot be."""
+        await self._control.open()
+        self._save_state()
+        await self._netlink.start()
+        self._sweep()
+        for group in self._config.groups:
+            self._add(group)
+        self._guardian.start()
+        self._save_state()
+        self._renew_at = self._loop.time() + _RENEW_S
+        self._loop.call_at(self._renew_at, self._renew)
+        self._loop.call_later(_SETTLE_S, self._settle)
+        self._loop.call_later(_SUMMARY_S, self._summarise)
+        log_event(_log, logging.INFO, f"carp-sidecar {__version__} runs {len(self._runners)} groups", node=self.node, config=self._path)
+
+    async def stop(self) -> None:
+        """Hand everything over, remove everything, end."""
+        log_event(_log, logging.INFO, "stopping: handing over")
+        async with self._reloading:
+            await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+        await self._hooks.close(grace_s=_HOOK_GRACE_S)
+        await self._endpoints.close()
+        await self._control.close()
+        self._responder.close()
+        self._netlink.close()
+        self._guardian.close()
+        if self._saving:
+            await self._saving
+        self._state.parent_settings = dict(self._parent_settings.before)
+        self._state_dir.save(self._state)
+        log_event(_log, logging.INFO, "stopped")
+
+    @property
+    def node(self) -> str:
+        return self._config.node or socket.gethostname()
+
+    def _sweep(self) -> None:
+        snapshot = self._netlink.snapshot
+        found = [(group, choose_interface(snapshot, group)) for group in self._config.groups]
+        result = sweep(snapshot, self._config.state_dir, [(group, link) for group, link in found if isinstance(link, Link)])
+        for note in result.notes:
+            log_event(_log, logging.WARNING, note)
+        self._netlink.submit(result.urgent)
+        self._netlink.submit(result.lazy, urgent=False)
+
+    def _settle(self) -> None:
+        self._endpoints.start()
+        gc.collect()
+        gc.freeze()  # a full collection then costs nothing instead of 10 ms (measured)
+
+    def _renew(self) -> None:
+        """Extend the leases of everything this process holds, in one send; every group must have been punctual."""
+        now = self._loop.time()
+        self._lateness_s = now - self._renew_at
+        self._measurements.observe_lateness(self._lateness_s)
+        self._netlink.submit([request for runner in self._runners.values() for request in runner.renewals(now)], expires=now + _RENEW_S)
+        self._renew_at = max(self._renew_at + _RENEW_S, now)
+        self._loop.call_at(self._renew_at, self._renew)
+
+    def _summarise(self) -> None:
+        self._rejected.flush()
+        self._loop.call_later(_SUMMARY_S, self._summarise)
+
+    # ---- groups -----------------------------------------------------------------------------------------------
+
+    def _add(self, group: GroupConfig) -> None:
+        demotions = {_MANUAL: self._state.demotions[group.name]} if group.name in self._state.demotions else {}
+        runner = self._runners[group.name] = Runner(group, self._state.identity, self._services, demotions)
+        runner.use_generation(self._config.generation)
+        runner.start()
+
+    async def _replace(self, group: GroupConfig) -> None:
+        await self._runners[group.name].close()
+        self._add(group)
+
+    async def _remove(self, name: str) -> None:
+        await self._runners[name].close()
+        del self._runners[name]
+        self._measurements.forget(name)
+
+    def _open_segment(self, link: Link) -> Segment:
+        if link.index not in self._segments:
+            self._segments[link.index] = Segment(self._loop, link, self._config.probe_port, self._addresses_of_this_host)
+        return self._segments[link.index]
+
+    def _close_segment(self, segment: Segment) -> None:
+        del self._segments[segment.index]
+
+    def _addresses_of_this_host(self) -> frozenset[str]:
+        """Not the virtual ones: those may be another master's source."""
+        if self._own_addresses is None:
+            virtual = {str(address.ip) for group in self._config.groups for address in group.addresses}
+            snapshot = self._netlink.snapshot
+            here = {item.address for link in snapshot for item in snapshot.addresses(link.index) if not item.ours}
+            self._own_addresses = frozenset(here - virtual)
+        return self._own_addresses
+
+    def _on_change(self, change: Change) -> None:
+        """The kernel says that a link or an address changed."""
+        runners = list(self._runners.values())
+        if change.address and change.address.ours:
+            if change.kind is ChangeKind.ADDRESS_REMOVED:
+                for runner in runners:
+                    runner.address_removed(change.address)
+            return
+        if change.address:
+            self._own_addresses = None
+            for runner in runners:
+                if runner.link and runner.link.index == change.index:
+                    runner.refresh_voice()
+        elif change.link and change.link.alias.startswith(ALIAS_PREFIX):
+            if change.kind is ChangeKind.LINK_GONE:
+                for runner in runners:
+                    runner.device_removed(change.index)
+            return
+        else:
+            self._link_changed(change, runners)
+        for runner in runners:
+            runner.place()
+
+    def _link_changed(self, change: Change, runners: list[Runner]) -> None:
+        link = None if change.kind is ChangeKind.LINK_GONE else change.link
+        state = "missing" if link is None else "up" if link.running else "down"
+        for runner in runners:
+            if runner.link and runner.link.index == change.index:
+                if change.kind is not ChangeKind.LINK_CHANGED:
+                    event = {"event": "link", "group": runner.config.name, "vhid": runner.config.vhid, "interface": runner.link.name}
+                    self._report(runner.config, {**event, "state": state})
+                runner.link_changed(link)
+
+    # ---- what others are told ---------------------------------------------------------------------------------
+
+    def _report(self, group: GroupConfig | None, change: Mapping[str, Any]) -> None:
+        dated = {"event": change["event"], "time": iso_time(), **change}
+        log_change(_log, dated)
+        if group and change["event"] == "transition":
+            self._hooks.fire(group.hook, dated)
+        for watcher in list(self._watchers):
+            watcher(dated)
+
+    def _identity_changed(self, epoch: int, *, twin: bool) -> None:
+        if twin:
+            self._state.sender_id = int.from_bytes(os.urandom(8), "big") or 1
+            log_event(_log, logging.WARNING, "another member uses the identity of this one (a cloned machine?); a new one was made")
+        self._state.epoch = max(self._state.epoch, epoch)
+        self._save_state()
+
+    def _save_state(self) -> None:
+        """In a thread, one at a time; the last wish is the one that counts."""
+        if self._saving and not self._saving.done():
+            self._saving.add_done_callback(lambda _: self._save_state())
+            return
+        self._state.parent_settings = dict(self._parent_settings.before)
+        self._saving = self._loop.run_in_executor(None, self._state_dir.save, self._state)
+
+    # ---- what the control socket and the endpoints ask for ----------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        now = self._loop.time()
+        return {
+            "version": __version__,
+            "node": self.node,
+            "pid": os.getpid(),
+            "started": self._started,
+            "config": {
+                "path": self._path,
+                "generation": self._config.generation,
+                "loaded": self._loaded,
+                "problems": self._problems,
+            },
+            "loop_lateness_s": round(self._lateness_s, 6),
+            "groups": [group_status(runner, self._netlink.snapshot, now) for runner in self._runners.values()],
+        }
+
+    async def refresh_addresses(self) -> None:
+        await self._netlink.refresh()
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again and change what differs; a bad one changes nothing."""
+        async with self._reloading:
+            try:
+                config = await self._loop.run_in_executor(None, load, self._path)
+            except ConfigError as error:
+                self._problems = [str(problem) for problem in error.problems]
+            else:
+                self._problems = self._cannot_change(config)
+                if not self._problems:
+                    await self._apply(config)
+                    self._loaded = iso_time()
+            self._report(None, {"event": "config", "generation": self._config.generation, "problems": self._problems})
+            return self._problems
+
+    def _cannot_change(self, config: SidecarConfig) -> list[str]:
+        fixed = ("state_dir", "control_socket")
+        changed = [name for name in fixed if getattr(config, name) != getattr(self._config, name)]
+        return [f"{name}: cannot change while the sidecar runs; restart it for that, or put the old value back" for name in changed]
+
+    async def _apply(self, config: SidecarConfig) -> None:
+        old, self._config = self._config, config
+        self._own_addresses = None
+        if (config.log_format, config.log_level) != (old.log_format, old.log_level):
+            logs.configure(config.log_format, config.log_level)
+        if config.metrics_address != old.metrics_address:
+            await self._endpoints.close()
+            self._endpoints = Endpoints(config.metrics_address, self, self._measurements)
+            self._endpoints.start()
+        if config.probe_port != old.probe_port:
+            self._responder.close()
+            self._responder = Responder(self._loop, config.probe_port)
+            for segment in self._segments.values():
+                segment.use_probe_port(config.probe_port)
+        wanted = {group.name: group for group in config.groups}
+        await asyncio.gather(*(self._remove(name) for name in list(self._runners) if name not in wanted))
+        restarts = [group for group in config.groups if group.name in self._runners and self._runners[group.name].needs_restart(group)]
+        await asyncio.gather(*(self._replace(group) for group in restarts))
+        for group in config.groups:
+            if group.name not in self._runners:
+                self._add(group)
+            elif group != self._runners[group.name].config:
+                self._runners[group.name].reconfigure(group)
+            self._runners[group.name].use_generation(config.generation)
+        self._runners = {name: self._runners[name] for name in wanted}
+
+    def handover(self, group: str | None, to: str | None) -> str | None:
+        runners = self._chosen(group)
+        masters = [runner for runner in runners if runner.engine.state is State.MASTER]
+        if not masters:
+            name = f"group {group} is {runners[0].engine.state.value}" if group and runners else "no group is MASTER"
+            return f"{name} on {self.node}: only the master can hand over; ask there"
+        for runner in masters:
+            successor_id = runner.peer_id(to) if to else 0
+            if successor_id is None:
+                known = ", ".join(runner.peer_sources()) or "nobody yet"
+                return f"group {runner.config.name} knows no member {to}; it knows {known}"
+            runner.handover(successor_id)
+        return None
+
+    def demote(self, group: str | None, amount: int | None) -> str | None:
+        for runner in self._chosen(group):
+            self._state.demotions[runner.config.name] = amount
+            runner.demote(_MANUAL, amount)
+        self._save_state()
+        return None
+
+    def undemote(self, group: str | None) -> str | None:
+        for runner in self._chosen(group):
+            self._state.demotions.pop(runner.config.name, None)
+            runner.engine.allow_preemption()
+            runner.demote(_MANUAL, 0)
+            runner.demote(_RESIGNED, 0)
+        self._save_state()
+        return None
+
+    def resign(self, group: str | None) -> str | None:
+        for runner in self._chosen(group):
+            runner.demote(_RESIGNED, None)
+        return None
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        self._watchers.append(callback)
+        return lambda: self._watchers.remove(callback)
+
+    def _chosen(self, group: str | None) -> list[Runner]:
+        return list(self._runners.values()) if group is None else [self._runners[group]]
+
+
+async def _main(path: str, config: SidecarConfig, state_dir: StateDir) -> int:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    daemon = Daemon(path, config, state_dir)
+    reloads: set[asyncio.Task[list[str]]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(daemon.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        await daemon.start()
+    except CarpError as error:
+        log_event(_log, logging.ERROR, str(error))
+        return 2 if isinstance(error, ControlSocketError) else 1
+    await ended.wait()
+    await daemon.stop()
+    return 0
+
+
+def run(path: str) -> int:
+    """Run the sidecar until SIGTERM or SIGINT; gives the exit code: 2 for a configuration that cannot run."""
+    try:
+        config = load(path)
+        state_dir = StateDir(config.state_dir)
+    except ConfigError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"carp-sidecar: {problem}\n")
+        return 2
+    except StateDirInUse as error:
+        sys.stderr.write(f"carp-sidecar: {error}\n")
+        return 2
+    handler = logs.configure(config.log_format, config.log_level)
+    try:
+        return asyncio.run(_main(path, config, state_dir))
+    finally:
+        state_dir.close()
+        handler.close()

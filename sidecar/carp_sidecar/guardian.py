@@ -1,0 +1,126 @@
+"""A program that outlives the sidecar: when it dies, sends its farewells and removes its addresses.
+
+Run as ``python -IS guardian.py`` with a pipe as standard input, whose end is the death of the sidecar (a clean stop kills
+the guardian first). Standard library only and nothing of this package: what it does is handed to it in bytes.
+"""
+
+__all__ = ["Will", "encode_clear", "encode_set"]
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+READ_SIZE = 1 << 16  # bytes: the size of a pipe
+SEND_BUFFER = 1 << 20  # bytes: the requests of 255 groups go out as one message
+
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h
+_LENGTH = struct.Struct("=I")
+_SET = b"S"
+_CLEAR = b"C"
+
+
+class Will(NamedTuple):
+    """What is to be done for one group."""
+
+    farewell: tuple[tuple[int, bytes], ...]
+    """Interface index and whole Ethernet frame, signed in advance."""
+    after_ms: int
+    """From the farewell to the removal: the successor takes over in between."""
+    drop: bytes
+    """netlink requests that remove the addresses."""
+    rest: bytes
+    """netlink requests that take longer: devices down. After the ``drop`` of all groups."""
+
+
+def _pack(*fields: bytes) -> bytes:
+    return b"".join(_LENGTH.pack(len(field)) + field for field in fields)
+
+
+def _unpack(data: bytes) -> Iterator[bytes]:
+    place = 0
+    while place < len(data):
+        end = place + _LENGTH.size + _LENGTH.unpack_from(data, place)[0]
+        yield data[place + _LENGTH.size : end]
+        place = end
+
+
+def encode_set(group: str, will: Will) -> bytes:
+    """The frame on the pipe that leaves or replaces the will of a group."""
+    farewell = [_LENGTH.pack(index) + frame for index, frame in will.farewell]
+    return _pack(_pack(_SET, group.encode(), _LENGTH.pack(will.after_ms), will.drop, will.rest, *farewell))
+
+
+def encode_clear(group: str) -> bytes:
+    """The frame on the pipe that takes the will of a group back."""
+    return _pack(_pack(_CLEAR, group.encode()))
+
+
+def _obey(frame: bytes, wills: dict[bytes, Will]) -> None:
+    kind, group, *fields = _unpack(frame)
+    if kind == _SET:
+        after, drop, rest, *farewell = fields
+        frames = tuple((_LENGTH.unpack_from(item)[0], item[_LENGTH.size :]) for item in farewell)
+        wills[group] = Will(frames, _LENGTH.unpack(after)[0], drop, rest)
+    else:
+        wills.pop(group, None)
+
+
+def _read_until_the_end(source: int) -> dict[bytes, Will]:
+    wills: dict[bytes, Will] = {}
+    buffer = b""
+    # No timeout: the end of the pipe is the one event this program exists for.
+    while data := os.read(source, READ_SIZE):
+        buffer += data
+        while len(buffer) >= _LENGTH.size and len(buffer) >= (end := _LENGTH.size + _LENGTH.unpack_from(buffer)[0]):
+            _obey(buffer[_LENGTH.size : end], wills)
+            buffer = buffer[end:]
+    return wills
+
+
+def _say_farewell(packets: socket.socket, wills: Iterable[Will]) -> None:
+    for will in wills:
+        for index, frame in will.farewell:
+            with contextlib.suppress(OSError):  # an interface that went away or down has nobody to tell
+                packets.sendto(frame, (socket.if_indextoname(index), 0))
+
+
+def _release(netlink: socket.socket, wills: Iterable[Will], start: float) -> None:
+    """The kernel acts within ``send``; its answers are left unread, there is nothing to be done about them."""
+    ordered = sorted(wills, key=lambda will: will.after_ms)
+    for after_ms in sorted({will.after_ms for will in ordered}):
+        time.sleep(max(0.0, start + after_ms / 1000 - time.monotonic()))
+        with contextlib.suppress(OSError):
+            netlink.send(b"".join(will.drop for will in ordered if will.after_ms == after_ms))
+    for will in ordered:
+        with contextlib.suppress(OSError):
+            netlink.send(will.rest)
+
+
+def main() -> None:
+    """Waits for the end of standard input, then carries out every will."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
+        comm.write("carp-guardian")
+    # Opened now: later the permission, or a free descriptor, may be gone.
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
+    netlink.bind((0, 0))
+    wills = _read_until_the_end(sys.stdin.fileno())
+    start = time.monotonic()
+    _say_farewell(packets, wills.values())
+    _release(netlink, wills.values(), start)
+    if wills:
+        with contextlib.suppress(OSError):
+            os.write(2, f"carp-guardian: the sidecar died; {len(wills)} group(s) bowed out and released their addresses\n".encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The status document: what one group, and the whole sidecar, is doing. Reads, changes nothing."""
+
+__all__ = ["group_status", "iso_time"]
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from carp_protocol.effects import State
+from carp_protocol.heard import MasterSeen
+from carp_sidecar.links import Links
+from carp_sidecar.runner import Runner
+from carp_sidecar.vip import held
+
+_RIVAL_INTERVALS = 4
+"""A second master counts as seen for this many intervals after its last advert: one more than its dead time."""
+
+
+def iso_time(at: float | None = None) -> str:
+    """RFC 3339 in UTC with milliseconds, of a wall clock reading or of now."""
+    moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:
+    """One entry of ``groups``; which addresses are held comes from the kernel, not from what we believe."""
+    config, engine = runner.config, runner.engine
+    in_state_s = max(0.0, now - engine.since)
+    really_held = held(snapshot, runner.plan) if runner.plan else frozenset()
+    return {
+        "name": config.name,
+        "vhid": config.vhid,
+        "interface": runner.link.name if runner.link else config.interface,
+        "interface_state": "missing" if not runner.link else "up" if runner.link.running else "down",
+        "state": engine.state.value,
+        "since": iso_time(time.time() - in_state_s),
+        "since_s": round(in_state_s, 3),
+        "reason": engine.reason.value,
+        "priority": config.priority,
+        "advskew": config.advskew,
+        "mode": config.authentication.mode.value,
+        "interval_s": config.advertisement_interval_s,
+        "virtual_mac": config.virtual_mac_address if config.virtual_mac else None,
+        "preemption": config.preemption.enabled,
+        "demotion": {
+            "total": engine.demotion,
+            "excluded": engine.excluded,
+            "reasons": _demotions(runner),
+        },
+        "addresses": [{"address": str(address), "held": str(address.ip) in really_held} for address in config.addresses],
+        "master": _master(runner, now),
+        "peers": _peers(runner, now),
+        "transitions": sum(runner.transitions.values()),
+        "transitions_by_reason": {reason.value: count for reason, count in runner.transitions.items()},
+        "split_brains": runner.split_brains,
+        "masters_seen": _masters_seen(runner, now),
+        "adverts": {"sent": runner.sent, "received": runner.received, "rejected": dict(runner.rejected)},
+        "takeover_s": runner.takeover_s,
+        "health_checks": runner.health.snapshot(),
+        "warnings": _warnings(runner, really_held),
+    }
+
+
+def _demotions(runner: Runner) -> list[dict[str, Any]]:
+    named: dict[str, int | None] = {"configuration": runner.config.demotion} if runner.config.demotion else {}
+    return [{"name": name, "amount": amount} for name, amount in {**named, **runner.engine.demotions}.items()]
+
+
+def _master(runner: Runner, now: float) -> dict[str, Any] | None:
+    engine = runner.engine
+    if engine.state.holds_addresses:
+        own = runner.own_source
+        sender_id = engine.strict.sender_id if engine.strict else None
+        return _seen(own, sender_id, runner.config.advskew, engine.demotion, 0.0, local=True)
+    if engine.master is None:
+        return None
+    standing = engine.master.standing
+    age_s = round(now - engine.master.heard_at, 3)
+    return _seen(engine.master.source, standing.sender_id or None, standing.advskew, standing.demotion, age_s, local=False)
+
+
+def _seen(source: str, sender_id: int | None, advskew: int, demotion: int, age_s: float, *, local: bool) -> dict[str, Any]:
+    shown = None if sender_id is None else f"{sender_id:016x}"
+    return {"source": source, "id": shown, "advskew": advskew, "demotion": demotion, "advert_age_s": age_s, "local": local}
+
+
+def _peers(runner: Runner, now: float) -> list[dict[str, Any]]:
+    if not runner.engine.strict:
+        return []
+    return [
+        {
+            "source": peer.source,
+            "id": f"{peer.sender_id:016x}",
+            "advskew": peer.advskew,
+            "demotion": peer.demotion,
+            "generation": peer.generation,
+            "seen_s_ago": round(now - peer.seen_at, 3),
+        }
+        for peer in runner.engine.strict.peers.values()
+    ]
+
+
+def _masters_seen(runner: Runner, now: float) -> int:
+    engine = runner.engine
+    fresh_s = _RIVAL_INTERVALS * runner.config.advertisement_interval_s
+    others: list[MasterSeen | None] = [engine.master, engine.rival if engine.state is State.MASTER else None]
+    return engine.state.holds_addresses + sum(1 for seen in others if seen and now - seen.heard_at < fresh_s)
+
+
+def _warnings(runner: Runner, really_held: frozenset[str]) -> list[str]:
+    warnings = [runner.waiting_for] if runner.waiting_for else []
+    engine = runner.engine
+    if engine.state is State.MASTER and len(really_held) < len(runner.config.addresses):
+        missing = sorted({str(address.ip) for address in runner.config.addresses} - really_held)
+        warnings.append(f"master, but the kernel does not hold {', '.join(missing)}")
+    if runner.config.advskew == 255:
+        warnings.append("priority 0: this member never becomes master")
+    return warnings

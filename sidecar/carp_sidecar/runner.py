@@ -1,0 +1,499 @@
+"""One group on this host: connects its engine to the wire, the kernel, the guardian and whoever wants to know.
+
+After every input, in this order: carry out the effects, send the packets, arm one timer. What takes longer than a
+system call is somebody else's: addresses are the netlink thread's, hooks and logs other processes' and threads'.
+"""
+
+__all__ = ["Runner", "Services"]
+
+import asyncio
+import logging
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carp_protocol.config import GroupConfig, PeerMode
+from carp_protocol.counter import Identity, TokenBucket
+from carp_protocol.effects import (
+    AddressConflict,
+    Announce,
+    Effect,
+    IdentityChanged,
+    PacketRejected,
+    ProbeAddress,
+    ProbeMaster,
+    Reason,
+    ReleaseAddresses,
+    SplitBrain,
+    State,
+    StateChanged,
+    TakeAddresses,
+)
+from carp_protocol.engine import Engine
+from carp_protocol.heard import Origin
+from carp_protocol.suspicion import Evidence
+from carp_sidecar.announce import Announcer
+from carp_sidecar.guardian import Will
+from carp_sidecar.health import HealthChecker
+from carp_sidecar.links import Address, Link
+from carp_sidecar.logs import RejectedPackets, log_event
+from carp_sidecar.measurements import Measurements
+from carp_sidecar.netlink import Netlink
+from carp_sidecar.segment import Segment
+from carp_sidecar.vip import AddressPlan, Missing, ParentSettings, choose_interface, plan_addresses
+from carp_sidecar.voice import Voice, make_voice
+from carp_sidecar.wills import Guardian
+from carp_sidecar.wire import WireFailed
+
+_log = logging.getLogger(__name__)
+
+_MAX_HOLD_S = 0.005
+"""How long the first adverts of a master wait for its addresses: an attach takes 0.3 ms when the kernel is idle."""
+_FAREWELL_MS = 60
+"""Between a dead process's farewell and the removal of its addresses: the widest rank delay of a successor."""
+_CLOSE_LIMIT_S = 2.0
+_FINISH_LIMIT_S = 10.0
+"""Removing a macvlan takes the kernel 15 ms, and 255 groups may leave together."""
+_QUIET_REASONS = frozenset({"unverified", "echo", "vrrp"})
+"""Rejections that belong to a healthy network: counted, but logged at debug level only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the groups of a process share."""
+
+    loop: asyncio.AbstractEventLoop
+    netlink: Netlink
+    guardian: Guardian
+    measurements: Measurements
+    rejected: RejectedPackets
+    parent_settings: ParentSettings
+    state_dir: str
+    open_segment: Callable[[Link], Segment]
+    close_segment: Callable[[Segment], None]
+    report: Callable[[GroupConfig, dict[str, Any]], None]
+    identity_changed: Callable[..., None]
+
+
+class Runner:
+    """Runs one group from ``start`` to ``close``; waits for its interface as long as it takes."""
+
+    def __init__(self, config: GroupConfig, identity: Identity, services: Services, demotions: Mapping[str, int | None]) -> None:
+        self.config = config
+        self.engine = Engine(config, identity.for_group(config.name), secrets.randbits)
+        self.engine.demotions.update(demotions)
+        self.link: Link | None = None
+        self.waiting_for = "the interface is being looked for"
+        self.sent = 0
+        self.received = 0
+        self.rejected: Counter[str] = Counter()
+        self.transitions: Counter[Reason] = Counter()
+        self.split_brains = 0
+        self.takeover_s: float | None = None
+        self.health = HealthChecker(self._on_health)
+        self.plan: AddressPlan | None = None
+        self._services = services
+        self._loop = services.loop
+        self._segment: Segment | None = None
+        self._voice: Voice | None = None
+        self._announcer = Announcer(self._loop, self._send_frame)
+        self._timer: asyncio.TimerHandle | None = None
+        self._held: list[bytes] | None = None
+        self._put_back = TokenBucket(rate_per_s=1, burst=10)
+        self._detected_at = 0.0
+        self._releasing = 0
+        self._started = False
+        self._closed = asyncio.Event()
+
+    # ---- life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin: checks at once, the election as soon as the interface is there."""
+        for check in self.config.health_checks:
+            self.engine.demotions.setdefault(f"health/{check.name}", check.demotion)
+        self.health.update(self.config.health_checks)
+        self.place()
+
+    def place(self) -> None:
+        """Look for the interface, unless there is one or the group is closing. Called again whenever links change."""
+        if self._segment or self.engine.closed or self._closed.is_set():
+            return
+        found = choose_interface(self._services.netlink.snapshot, self.config)
+        if isinstance(found, Missing):
+            self._wait_for(found.reason)
+            return
+        try:
+            self._segment = self._services.open_segment(found)
+        except WireFailed as error:
+            self._wait_for(str(error))
+            return
+        self.link = found
+        self.waiting_for = ""
+        self._segment.join(self.config.vhid, self)
+        settings = self._services.parent_settings.claim(found, self.config.name) if self.config.virtual_mac else ()
+        self._services.netlink.submit(settings)
+        self._make_plan()
+
+    def _wait_for(self, what: str) -> None:
+        if what != self.waiting_for:
+            self.waiting_for = what
+            log_event(_log, logging.WARNING, what, group=self.config.name)
+
+    def _make_plan(self) -> None:
+        """Encode everything the path of a takeover needs; first make the macvlan if there is none."""
+        assert self.link
+        self.plan = plan_addresses(self.config, self.link, self._services.netlink.snapshot, self._services.state_dir)
+        if self.plan.prepare:
+            self._services.netlink.submit(self.plan.prepare, self._prepared, urgent=False)
+            return
+        _ignore_router_adverts(self.plan)
+        self.refresh_voice()
+        if self.link.running and not self._started:
+            self.engine.start(self._loop.time())
+        elif self.link.running:
+            self.engine.link_changed(True, self._loop.time())
+        self._started = True
+        self._after()
+
+    def _prepared(self, errnos: list[int]) -> None:
+        if self._segment and not self._closed.is_set():
+            failed = next((number for number in errnos if number), 0)
+            if failed:
+                self._wait_for(f"the virtual MAC device cannot be made: {os.strerror(failed)}; virtual_mac = false does without it")
+            else:
+                self._make_plan()
+
+    def refresh_voice(self) -> None:
+        """Encode anew what is sent: the host's own address, from which adverts come, may have changed."""
+        if self.link and self.plan:
+            self._voice = make_voice(self.config, self.plan, self.link, self._services.netlink.snapshot)
+
+    @property
+    def own_source(self) -> str:
+        """The address our adverts come from."""
+        return self._voice.sources[0] if self._voice else ""
+
+    def needs_restart(self, config: GroupConfig) -> bool:
+        """Whether the change is one of identity: another VHID, interface, kind of device or authentication."""
+        keys = ("vhid", "interface", "virtual_mac")
+        same = all(getattr(config, key) == getattr(self.config, key) for key in keys)
+        return not same or config.authentication.mode is not self.config.authentication.mode
+
+    def reconfigure(self, config: GroupConfig) -> None:
+        """Go on with other settings, in the same state; addresses that stay are not touched."""
+        old, self.config = self.plan, config
+        wanted = {f"health/{check.name}" for check in config.health_checks}
+        now = self._loop.time()
+        for name in [name for name in self.engine.demotions if name.startswith("health/") and name not in wanted]:
+            self.engine.set_demotion(name, 0, now)
+        for check in config.health_checks:
+            if not self.health.passing(check.name):
+                self.engine.set_demotion(f"health/{check.name}", check.demotion, now)
+        self.health.update(config.health_checks)
+        self.engine.reconfigure(config, now)
+        if self.link and self.plan:
+            self._make_plan()
+            gone = [request for request in old.drop if request not in self.plan.drop] if old else []
+            if self.engine.state.holds_addresses:
+                self._services.netlink.submit([*gone, *self.plan.take])
+                self._announce()
+                self._leave_will()
+        self._after()
+
+    async def close(self) -> None:
+        """Hand over, remove everything, leave the segment."""
+        await self.health.close()
+        self.engine.close(self._loop.time())
+        self._after()
+        if self._segment:
+            try:
+                await asyncio.wait_for(self._closed.wait(), _CLOSE_LIMIT_S)
+            except TimeoutError:
+                log_event(_log, logging.WARNING, "the addresses were not released in time; their lease ends them", group=self.config.name)
+        self._closed.set()
+        if self.plan:
+            await self._finish(self.plan)
+        self._leave_segment()
+
+    async def _finish(self, plan: AddressPlan) -> None:
+        done = asyncio.Event()
+        back = self._services.parent_settings.yield_back(plan.parent, self.config.name) if self.config.virtual_mac else ()
+        self._services.netlink.submit([*plan.remove, *back], lambda _: done.set(), urgent=False)
+        try:
+            await asyncio.wait_for(done.wait(), _FINISH_LIMIT_S)
+        except TimeoutError:
+            log_event(_log, logging.WARNING, f"{plan.device_name} was not removed in time", group=self.config.name)
+
+    def _leave_segment(self) -> None:
+        self._announcer.stop()
+        if self._timer:
+            self._timer.cancel()
+        segment, self._segment = self._segment, None
+        if segment and segment.leave(self.config.vhid):
+            self._services.close_segment(segment)
+
+    # ---- what happens -----------------------------------------------------------------------------------------
+
+    def receive_packet(self, payload: bytes, origin: Origin) -> None:
+        self.received += 1
+        self.engine.receive_packet(payload, origin, self._loop.time())
+        self._after()
+
+    def receive_evidence(self, evidence: Evidence, source: str) -> None:
+        self.engine.receive_evidence(evidence, source, self._loop.time())
+        self._after()
+
+    def address_answered(self, address: str, mac: str) -> None:
+        if self.plan and address in self.plan.addresses:
+            self.engine.address_answered(mac)
+            self._after()
+
+    def link_changed(self, link: Link | None) -> None:
+        """The interface came up, went down, or is gone (None)."""
+        now = self._loop.time()
+        if link is None:
+            self.engine.link_changed(False, now)
+            self._after()
+            self._leave_segment()
+            self.link = self.plan = None
+            self.place()
+            return
+        if self.link and link.mac != self.link.mac:
+            self.link = link
+            self._make_plan()
+        self.link = link
+        if link.running and self._started:
+            self.engine.link_changed(True, now)
+        elif not link.running:
+            self.engine.link_changed(False, now)
+        self._after()
+
+    def address_removed(self, address: Address) -> None:
+        """The kernel says that an address is gone; if it was ours to hold, put it back."""
+        plan = self.plan
+        if not plan or address.index != plan.device or address.address not in plan.addresses or not self.engine.state.holds_addresses:
+            return
+        now = self._loop.time()
+        if self._put_back.take(now):
+            log_event(_log, logging.WARNING, f"{address.address} was removed by somebody; putting it back", group=self.config.name)
+            self.engine.addresses_lost(now)
+        else:
+            log_event(_log, logging.ERROR, f"{address.address} is removed again and again; stepping down", group=self.config.name)
+            self.engine.addresses_failed(now)
+        self._after()
+
+    def device_removed(self, index: int) -> None:
+        """Somebody removed our macvlan: make another."""
+        if self.plan and self.config.virtual_mac and index == self.plan.device:
+            self.engine.addresses_failed(self._loop.time())
+            self._after()
+            self._make_plan()
+
+    def renewals(self, now: float) -> tuple[bytes, ...]:
+        """The requests that extend the leases, if this group holds its addresses and was punctual."""
+        holds = self.engine.is_punctual(now)
+        self._after()
+        return self.plan.renew if holds and self.plan and self._held is None else ()
+
+    def demote(self, name: str, amount: int | None) -> None:
+        """Set one named demotion, 0 to lift it, None for out of the election."""
+        before = (self.engine.demotion, self.engine.excluded)
+        self.engine.set_demotion(name, amount, self._loop.time())
+        if before != (self.engine.demotion, self.engine.excluded):
+            self._report("demotion", total=self.engine.demotion, excluded=self.engine.excluded)
+            if self.engine.state.holds_addresses:
+                self._leave_will()
+        self._after()
+
+    def handover(self, successor_id: int) -> None:
+        self.engine.handover(self._loop.time(), successor_id)
+        self._after()
+
+    def use_generation(self, generation: int) -> None:
+        """The generation of the configuration, said in adverts so that peers can report a skew."""
+        if self.engine.strict:
+            self.engine.strict.generation = generation
+
+    def peer_sources(self) -> list[str]:
+        """The members that are on record, by address."""
+        return [peer.source for peer in self.engine.strict.peers.values()] if self.engine.strict else []
+
+    def peer_id(self, name: str) -> int | None:
+        """The sender id of a member given by address or id."""
+        peers = self.engine.strict.peers.values() if self.engine.strict else ()
+        return next((peer.sender_id for peer in peers if name in (peer.source, f"{peer.sender_id:016x}")), None)
+
+    def _on_health(self, name: str, passing: bool, message: str) -> None:
+        check = next((check for check in self.config.health_checks if check.name == name), None)
+        if check:
+            self._report("health", check=name, passing=passing, message=message)
+            self.demote(f"health/{name}", 0 if passing else check.demotion)
+
+    # ---- after every input ------------------------------------------------------------------------------------
+
+    def _after(self) -> None:
+        engine = self.engine
+        while (effect := engine.next_effect()) is not None:
+            self._carry_out(effect)
+        packets = engine.packets_to_send()
+        if packets and self._held is not None:
+            self._held += packets
+        else:
+            self._send(packets)
+        self._arm()
+        if engine.closed and not self._releasing:
+            self._closed.set()
+
+    def _arm(self) -> None:
+        """One timer. One that is armed too early stays: it fires, finds nothing due and is armed anew."""
+        due = self.engine.next_timer()
+        if self._timer and (due is None or self._timer.when() > due):
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and due is not None:
+            self._timer = self._loop.call_at(due, self._on_timer, due)
+
+    def _on_timer(self, armed_for: float) -> None:
+        self._timer = None
+        now = max(armed_for, self._loop.time())
+        due = self.engine.next_timer()
+        if due is not None and due <= now:
+            self._services.measurements.observe_lateness(now - due)
+            self.engine.handle_timer(now)
+        self._after()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case PacketRejected():
+                self._count_rejected(effect)
+            case StateChanged():
+                self._state_changed(effect)
+            case TakeAddresses():
+                self._take()
+            case ReleaseAddresses():
+                self._release()
+            case Announce():
+                self._announce()
+            case ProbeMaster() if self._segment and self._voice:
+                self._segment.prober.ask_host(effect.source, self._voice.source_towards(effect.source))
+            case ProbeAddress() if self._segment and self.plan:
+                for address in self.plan.addresses:
+                    self._segment.prober.ask_address(address)
+            case SplitBrain():
+                self.split_brains += 1
+                self._report("split-brain", source=effect.source, won=effect.won)
+            case AddressConflict():
+                self._report("address-conflict", mac=effect.owner)
+            case IdentityChanged():
+                self._services.identity_changed(effect.epoch, twin=effect.twin)
+
+    def _state_changed(self, change: StateChanged) -> None:
+        self.transitions[change.reason] += 1
+        self._detected_at = self._loop.time()
+        master = self.engine.master.source if self.engine.master else None
+        self._report("transition", **{"from": change.old.value, "to": change.new.value, "reason": change.reason.value, "master": master})
+
+    def _take(self) -> None:
+        """Attach first, then speak: a predecessor that hears us leaves at once."""
+        if not self.plan or self.plan.device is None:
+            self.engine.addresses_failed(self._loop.time())
+            return
+        if self._held is None:
+            self._held = []
+            self._loop.call_later(_MAX_HOLD_S, self._let_go)
+        self._services.netlink.submit(self.plan.take, self._taken)
+
+    def _taken(self, errnos: list[int]) -> None:
+        if self.engine.state is not State.MASTER:
+            return
+        failed = next((number for number in errnos if number), 0)
+        if failed:
+            log_event(_log, logging.ERROR, f"the kernel refused the addresses: {os.strerror(failed)}", group=self.config.name)
+            self._held = None
+            self.engine.addresses_failed(self._loop.time())
+            self._after()
+            return
+        self.takeover_s = self._loop.time() - self._detected_at
+        self._services.measurements.observe_takeover(self.config.name, self.takeover_s)
+        self._let_go()
+        self._announce()
+        self._leave_will()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        self._send(held or [])
+
+    def _announce(self) -> None:
+        if self._voice:
+            self._announcer.start(self._voice.announcements)
+
+    def _release(self) -> None:
+        self._held = None
+        self._announcer.stop()
+        self._services.guardian.clear(self.config.name)
+        if self.plan:
+            self._releasing += 1
+            self._services.netlink.submit(self.plan.drop, self._released)
+            self._services.netlink.submit(self.plan.rest, urgent=False)
+
+    def _released(self, _errnos: list[int]) -> None:
+        self._releasing -= 1
+        self._after()
+
+    def _leave_will(self) -> None:
+        """What the guardian does if this process dies now: say goodbye in our name, then remove the addresses."""
+        if not self.plan or not self._voice:
+            return
+        farewells: tuple[tuple[int, bytes], ...] = ()
+        if self.config.peers.mode is PeerMode.MULTICAST:
+            frames = self._voice.frames(self.engine.farewell(), master=True, number=0)
+            farewells = tuple((self.plan.parent, frame) for frame in frames)
+        will = Will(farewells, _FAREWELL_MS, b"".join(self.plan.drop), b"".join(self.plan.rest))
+        self._services.guardian.set(self.config.name, will)
+
+    def _send(self, packets: list[bytes]) -> None:
+        segment = self._segment
+        if not segment or not self._voice:
+            return
+        self.sent += len(packets)
+        for packet in packets:
+            if self.config.peers.mode is PeerMode.UNICAST:
+                for peer in self.config.peers.addresses:
+                    segment.wire.send_unicast(packet, peer)
+            else:
+                for frame in self._voice.frames(packet, master=self.engine.state.holds_addresses, number=self.sent):
+                    segment.wire.send(frame)
+
+    def _send_frame(self, frame: bytes) -> bool:
+        return self._segment.wire.send(frame) if self._segment else False
+
+    def _count_rejected(self, effect: PacketRejected) -> None:
+        self.rejected[effect.reason] += 1
+        if effect.reason in _QUIET_REASONS:
+            _log.debug("%s: packet of %s rejected: %s %s", self.config.name, effect.source, effect.reason, effect.detail)
+        else:
+            self._services.rejected.record(
+                group=self.config.name,
+                reason=effect.reason,
+                source=effect.source,
+                detail=effect.detail,
+                interface=self.link.name if self.link else None,
+            )
+
+    def _report(self, event: str, **fields: Any) -> None:
+        interface = self.link.name if self.link else self.config.interface
+        change = {"event": event, "group": self.config.name, "vhid": self.config.vhid, "interface": interface, **fields}
+        self._services.report(self.config, change)
+
+
+def _ignore_router_adverts(plan: AddressPlan) -> None:
+    """Where /proc/sys can be written: neither an address nor a route comes to a macvlan from a router."""
+    if plan.device != plan.parent:
+        try:
+            with open(f"/proc/sys/net/ipv6/conf/{plan.device_name}/accept_ra", "w", encoding="ascii") as file:
+                file.write("0")
+        except OSError as error:
+            _log.debug("%s: accept_ra stays as it is: %s", plan.device_name, error.strerror)

@@ -1,0 +1,251 @@
+"""A group's device and addresses: what the kernel should hold and the encoded requests that bring it there. Pure.
+
+Nothing here is sent: ``Netlink.submit`` does that. ``take``, ``renew`` and ``drop`` only move bytes that exist already.
+"""
+
+__all__ = [
+    "AddressPlan",
+    "Missing",
+    "ParentSettings",
+    "Sweep",
+    "choose_interface",
+    "device_name",
+    "held",
+    "own_source",
+    "plan_addresses",
+    "sweep",
+]
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+
+from carp_protocol.config import GroupConfig
+from carp_sidecar import rtnl
+from carp_sidecar.links import Address, Link, Links
+from carp_sidecar.rtnl import Sysctl
+
+_ALIAS_LIMIT = 255  # bytes, IFALIASZ without its end
+_PARENT_SETTINGS = {Sysctl.ARP_IGNORE: 1, Sysctl.ARP_ANNOUNCE: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No interface can be used now; ``reason`` is a sentence for status and log."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressPlan:
+    """The requests of one group on one device; made anew when the group, its parent or its device changes."""
+
+    group: str
+    parent: int
+    """Index of the interface adverts travel on."""
+    device: int | None
+    """Index of the device that holds the addresses; None until the macvlan was made (``prepare``)."""
+    device_name: str
+    mac: str
+    """The MAC that answers for the addresses: announcements carry it."""
+    addresses: tuple[str, ...]
+    """Without prefix length, in the order of the configuration."""
+    prepare: tuple[bytes, ...]
+    """Lazy, at start: makes the macvlan, down. Empty if there is one or none is wanted."""
+    take: tuple[bytes, ...]
+    """Urgent, one send: device up, addresses added."""
+    renew: tuple[bytes, ...]
+    """Urgent: extends the lease of every address."""
+    drop: tuple[bytes, ...]
+    """Urgent: removes the addresses."""
+    rest: tuple[bytes, ...]
+    """Lazy, after ``drop``: sets the macvlan down."""
+    remove: tuple[bytes, ...]
+    """Lazy, when the group goes: removes the macvlan."""
+
+    @property
+    def release(self) -> tuple[bytes, ...]:
+        """``drop`` and ``rest``: for the guardian, whose time is nobody's."""
+        return self.drop + self.rest
+
+
+def device_name(vhid: int, parent: int) -> str:
+    """The name of the macvlan: cut to the 15 bytes the kernel takes."""
+    return f"carp{vhid}-{parent}"[:15]
+
+
+def _alias_prefix(state_dir: str) -> str:
+    if len(state_dir.encode()) > _ALIAS_LIMIT // 2:
+        state_dir = hashlib.sha256(state_dir.encode()).hexdigest()[:16]
+    return f"{rtnl.ALIAS_PREFIX}{state_dir}:"
+
+
+def _alias(state_dir: str, group: str) -> str:
+    return (_alias_prefix(state_dir) + group).encode()[:_ALIAS_LIMIT].decode(errors="ignore")
+
+
+def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, state_dir: str) -> AddressPlan:
+    """The plan of a group on ``parent``, using its macvlan if the snapshot shows that ours exists."""
+    alias = _alias(state_dir, group.name)
+    name = device_name(group.vhid, parent.index) if group.virtual_mac else parent.name
+    mac = group.virtual_mac_address if group.virtual_mac else parent.mac
+    device: int | None = parent.index
+    prepare: tuple[bytes, ...] = ()
+    if group.virtual_mac:
+        found = snapshot.named(name)
+        device = found.index if found is not None and _fits(found, parent, mac, alias) else None
+        if device is None:
+            prepare = (rtnl.encode_macvlan_create(parent.index, name, mac), rtnl.encode_macvlan_adopt(name, alias))
+    add: tuple[bytes, ...] = ()
+    drop: tuple[bytes, ...] = ()
+    own_device = device if group.virtual_mac else None
+    if device is not None:
+        add = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses)
+        drop = tuple(rtnl.encode_address_del(device, ip) for ip in group.addresses)
+    return AddressPlan(
+        group=group.name,
+        parent=parent.index,
+        device=device,
+        device_name=name,
+        mac=mac,
+        addresses=tuple(str(ip.ip) for ip in group.addresses),
+        prepare=prepare,
+        take=(() if own_device is None else (rtnl.encode_link_up(own_device),)) + add,
+        renew=add,
+        drop=drop,
+        rest=() if own_device is None else (rtnl.encode_link_down(own_device),),
+        remove=() if own_device is None else (rtnl.encode_link_del(own_device),),
+    )
+
+
+def _fits(device: Link, parent: Link, mac: str, alias: str) -> bool:
+    # The kernel does not report that a device that is down got its alias: one made a moment ago is known without.
+    return (device.kind, device.parent, device.mac) == ("macvlan", parent.index, mac) and device.alias in ("", alias)
+
+
+def held(snapshot: Links, plan: AddressPlan) -> frozenset[str]:
+    """Which of the plan's addresses the kernel really holds on a device that is up."""
+    device = snapshot.get(plan.device) if plan.device is not None else None
+    if device is None or not device.up:
+        return frozenset()
+    here = {item.address for item in snapshot.addresses(device.index) if item.prefix == _host_prefix(item)}
+    return frozenset(plan.addresses) & here
+
+
+def _host_prefix(address: Address) -> int:
+    return 32 if address.family == 4 else 128
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a dead predecessor left."""
+
+    urgent: tuple[bytes, ...]
+    """Addresses to remove at once."""
+    lazy: tuple[bytes, ...]
+    """Devices to set down (adopted ones) or to remove."""
+    notes: tuple[str, ...]
+    """A sentence for the log about each."""
+
+
+def sweep(snapshot: Links, state_dir: str, wanted: Iterable[tuple[GroupConfig, Link]]) -> Sweep:
+    """Finds devices and addresses of an earlier run; ``wanted`` are the groups that have an interface now.
+
+    A device that fits a wanted group stays, down and empty: its group starts as BACKUP. In physical-MAC mode nothing
+    tells whose an address is, so only those of wanted groups go; the rest end with their lease.
+    """
+    pairs = list(wanted)
+    fitting = {
+        (device_name(group.vhid, parent.index), parent.index, group.virtual_mac_address, _alias(state_dir, group.name))
+        for group, parent in pairs
+        if group.virtual_mac
+    }
+    urgent: list[bytes] = []
+    lazy: list[bytes] = []
+    notes: list[str] = []
+    for link in snapshot:
+        if link.kind != "macvlan" or not link.alias.startswith(_alias_prefix(state_dir)):
+            continue
+        urgent += [_delete(item) for item in snapshot.addresses(link.index) if item.ours]
+        if (link.name, link.parent, link.mac, link.alias) not in fitting:
+            lazy.append(rtnl.encode_link_del(link.index))
+            notes.append(f"{link.name}: removed, an earlier run left it")
+        elif link.up:
+            lazy.append(rtnl.encode_link_down(link.index))
+            notes.append(f"{link.name}: set down, an earlier run left it up")
+    for group, parent in pairs:
+        for ip in group.addresses:
+            left = snapshot.address(parent.index, str(ip.ip), ip.max_prefixlen)
+            if left is not None and left.ours:
+                urgent.append(_delete(left))
+                notes.append(f"{ip.ip}: removed from {parent.name}, an earlier run left it")
+    return Sweep(tuple(urgent), tuple(lazy), tuple(notes))
+
+
+def _delete(item: Address) -> bytes:
+    return rtnl.encode_address_del(item.index, ip_interface(item.address))
+
+
+def choose_interface(snapshot: Links, group: GroupConfig) -> Link | Missing:
+    """The interface of a group: the named one, or that whose longest subnet holds the first address."""
+    if group.interface is not None:
+        link = snapshot.named(group.interface)
+        return link or Missing(f"interface {group.interface} does not exist (yet): it is waited for")
+    first = group.addresses[0].ip
+    best: tuple[int, Link] | None = None
+    for link in snapshot:
+        for item in snapshot.addresses(link.index):
+            if item.ours or item.prefix == _host_prefix(item) or link.alias.startswith(rtnl.ALIAS_PREFIX):
+                continue
+            if first in ip_network((item.address, item.prefix), strict=False) and (best is None or item.prefix > best[0]):
+                best = (item.prefix, link)
+    if best is None:
+        return Missing(f"no interface has an address in the subnet of {first}: one is waited for, or name it with interface =")
+    return best[1]
+
+
+def own_source(snapshot: Links, index: int, family: int, vips: Collection[str] = ()) -> str | None:
+    """The host's own address for adverts on an interface, never a VIP; IPv6 prefers link-local."""
+    own = [item for item in snapshot.addresses(index) if item.family == family and not item.ours and item.address not in vips]
+    usable = [item for item in own if item.usable]
+    if not usable:
+        return None
+    usable.sort(key=lambda item: (item.secondary, family == 6 and not ip_address(item.address).is_link_local))
+    return usable[0].address
+
+
+class ParentSettings:
+    """ARP settings of interfaces below virtual MACs: set while at least one group needs them, then put back.
+
+    Without them the interface itself would answer for addresses that belong to the virtual MAC.
+    """
+
+    def __init__(self, remembered: Mapping[str, tuple[int, int]] | None = None) -> None:
+        self._before: dict[str, tuple[int, int]] = dict(remembered or {})
+        self._users: dict[int, tuple[str, set[str]]] = {}
+
+    @property
+    def before(self) -> Mapping[str, tuple[int, int]]:
+        """arp_ignore and arp_announce by interface name as they were: to be stored, since a killed process restores nothing."""
+        return dict(self._before)
+
+    def claim(self, parent: Link, group: str) -> tuple[bytes, ...]:
+        """A group needs the interface: the requests, none if they have been made."""
+        name, users = self._users.setdefault(parent.index, (parent.name, set()))
+        first = not users
+        users.add(group)
+        if not first:
+            return ()
+        self._before.setdefault(name, (parent.arp_ignore, parent.arp_announce))
+        return (rtnl.encode_device_sysctls(parent.index, _PARENT_SETTINGS),)
+
+    def yield_back(self, index: int, group: str) -> tuple[bytes, ...]:
+        """A group is done with the interface: the requests that put the settings back, once nobody needs them."""
+        name, users = self._users.get(index, ("", set()))
+        users.discard(group)
+        if not name or users:
+            return ()
+        del self._users[index]
+        arp_ignore, arp_announce = self._before.pop(name)
+        return (rtnl.encode_device_sysctls(index, {Sysctl.ARP_IGNORE: arp_ignore, Sysctl.ARP_ANNOUNCE: arp_announce}),)

@@ -1,0 +1,24 @@
+"""pytest fixtures of every layer that needs a network: a lab that ends with the test."""
+
+__all__ = ["lab"]
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.namespace import LabError, become_root
+from lab.network import Lab
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Hosts a, b, c and a client on one segment. At the end no sidecar may have shown its user a traceback."""
+    try:
+        become_root()
+    except LabError as error:
+        pytest.skip(str(error))
+    with Lab.simple(3) as network:
+        yield network
+        for log in network.directory.glob("sidecar-*/log"):
+            text = log.read_text(errors="replace")
+            assert "Traceback (most recent call last)" not in text, f"{log.parent.name} printed a traceback:\n{text[-4000:]}"

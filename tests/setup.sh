@@ -1,0 +1,90 @@
+#!/bin/sh
+# Set-up for the Makefile, on a machine that may have nothing yet.
+#   setup.sh base VENV          a virtual environment with what a sidecar needs
+#   setup.sh all VENV           the same with everything for development, and kubecarp itself
+#   setup.sh programs NAME...   programs from Debian's packages, where they are missing
+# As root it installs Debian packages; otherwise it says which are missing. Python packages come from requirements.lock, hashes checked.
+set -eu
+
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PATH
+
+say() { echo "setup: $*" >&2; }
+
+can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+install_packages() {
+    say "installing Debian packages: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" >/dev/null
+}
+
+package_of() {
+    case $1 in
+        ip | tc) echo iproute2 ;;
+        unshare) echo util-linux ;;
+        ping) echo iputils-ping ;;
+        nft) echo nftables ;;
+        ps) echo procps ;;
+        *) echo "$1" ;;
+    esac
+}
+
+ensure_programs() {
+    packages=
+    for program in "$@"; do
+        command -v "$program" >/dev/null || packages="$packages $(package_of "$program")"
+    done
+    [ -n "$packages" ] || return 0
+    # shellcheck disable=SC2086  # a list of words
+    if can_install && install_packages $packages; then
+        return 0
+    fi
+    say "not installed:$packages. What needs them cannot run. On Debian or Ubuntu: sudo apt-get install$packages"
+}
+
+find_python() {
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+make_venv() {
+    "$1/bin/python" -m pip --version >/dev/null 2>&1 && return
+    if ! python=$(find_python); then
+        if ! can_install || ! install_packages python3 python3-venv || ! python=$(find_python); then
+            say "Python 3.11 or newer with its venv module is missing. On Debian 12 or Ubuntu 24.04 and later: sudo apt-get install python3 python3-venv"
+            exit 1
+        fi
+    fi
+    say "making $1 with $("$python" --version)"
+    "$python" -m venv --clear "$1"
+}
+
+install_python_packages() {
+    say "installing Python packages from requirements.lock into $1"
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$2"
+}
+
+case $1 in
+    programs)
+        shift
+        ensure_programs "$@"
+        ;;
+    base)
+        make_venv "$2"
+        awk '/^[a-z]/ { wanted = /^(pyroute2|prometheus-client)==/ } wanted' requirements.lock >"$2/base.lock"
+        install_python_packages "$2" "$2/base.lock"
+        touch "$2/.base"
+        ;;
+    all)
+        make_venv "$2"
+        install_python_packages "$2" requirements.lock
+        "$2/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+        touch "$2/.base" "$2/.all"
+        ;;
+esac
