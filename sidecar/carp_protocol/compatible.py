@@ -7,6 +7,7 @@ __all__ = ["CompatibleCodec"]
 
 from collections import deque
 from collections.abc import Callable
+from ipaddress import IPv4Interface, IPv6Interface
 
 from .auth import CompatibleDigest
 from .config import GroupConfig
@@ -17,7 +18,12 @@ from .packet import BOW_OUT, Header, decode_untrusted, looks_like_vrrp_untrusted
 
 _ROLLOUT_S = 600.0
 """How long the digest of the former address list is believed after a change: the time to change every member by hand."""
+_FORMER_LISTS = 3
+"""A roll-out in steps: so many changes of the address list may be on their way at once."""
 _ECHOES_KEPT = 16
+_NO_ADDRESS = ("0.0.0.0", "::")
+
+_Addresses = tuple[IPv4Interface | IPv6Interface, ...]
 
 
 class CompatibleCodec:
@@ -28,20 +34,24 @@ class CompatibleCodec:
         self._counter: int | None = None
         """None until a peer is heard: carp(4) then sends a new random counter with every packet."""
         self._sent: deque[bytes] = deque(maxlen=_ECHOES_KEPT)
-        self._former: list[CompatibleDigest] = []
+        self._addresses: list[_Addresses] = [config.addresses]
         self._former_until = 0.0
-        self._digests: list[CompatibleDigest] = []
         self._use(config)
 
     def _use(self, config: GroupConfig) -> None:
         keys = dict.fromkeys([config.authentication.key, *config.authentication.accept])
-        addresses = [interface.ip for interface in config.addresses]
         self._vhid = config.vhid
-        self._digests = [CompatibleDigest(key, config.vhid, addresses) for key in keys]
+        self._digests, self._former = (
+            [CompatibleDigest(key, config.vhid, [interface.ip for interface in addresses]) for addresses in lists for key in keys]
+            for lists in (self._addresses[:1], self._addresses[1:])
+        )
 
     def reconfigure(self, config: GroupConfig, now: float) -> None:
-        """Use another key or address list; the former stays believed while the change reaches the other members."""
-        self._former, self._former_until = self._digests, now + _ROLLOUT_S
+        """Use another key or address list; former lists stay believed while the change reaches the other members, former keys do not."""
+        if config.addresses != self._addresses[0]:
+            believed = self._addresses if now < self._former_until else self._addresses[:1]
+            self._addresses = [config.addresses, *believed][: _FORMER_LISTS + 1]
+            self._former_until = now + _ROLLOUT_S
         self._use(config)
 
     def advert(self, standing: Standing, master_for_s: float, now: float) -> bytes:
@@ -67,11 +77,13 @@ class CompatibleCodec:
     def receive_untrusted(self, data: bytes, origin: Origin, now: float) -> Heard:
         """A verified advert of another member. Raises BadPacket: those of the header, vhid, bad-digest, echo or twin.
 
-        A packet from our own address is an echo if we sent it and a misconfigured twin otherwise; the same bytes from
-        another host are an equal peer that adopted our counter (protocol.md 8, rule 5).
+        A packet from our own address, or from none, is an echo if we sent it, and from our own a misconfigured twin
+        otherwise; the same bytes from another host are an equal peer that adopted our counter (protocol.md 8, rule 5).
         """
+        if (origin.own_address or origin.source in _NO_ADDRESS) and data in self._sent:
+            raise BadPacket("echo", origin.source)
         if origin.own_address:
-            raise BadPacket("echo" if data in self._sent else "twin", origin.source)
+            raise BadPacket("twin", origin.source)
         header = decode_untrusted(data, source=origin.source, destination=origin.destination)
         if header.vhid != self._vhid:
             raise BadPacket("vhid", str(header.vhid))

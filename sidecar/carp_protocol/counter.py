@@ -3,13 +3,17 @@
 The shell stores the identity once per start, before the first packet; nothing here waits for a disk.
 """
 
-__all__ = ["Counter", "Identity", "TokenBucket"]
+__all__ = ["Budgets", "Counter", "Identity", "TokenBucket"]
 
 import hashlib
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 _SEQUENCE_BITS = 32
-_LAST_SEQUENCE = 2**_SEQUENCE_BITS - 1
+_LAST_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
+_LAST_EPOCH = 2**32 - 1
+_MAX_BUCKETS = 256
+"""Names with a budget of their own: a group has a few members, each with a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Counter:
     """Hands out counters, each above the one before. The last sequence of an epoch is kept for the farewell."""
 
     def __init__(self, epoch: int) -> None:
-        self._value: int = epoch << _SEQUENCE_BITS
+        self._value: int = min(epoch, _LAST_EPOCH) << _SEQUENCE_BITS
 
     @property
     def value(self) -> int:
@@ -52,7 +56,7 @@ class Counter:
 
     def jump_past(self, heard: int) -> None:
         """Continue in an epoch above ``heard``, the last counter that a peer remembers of us."""
-        self._value = max(self._value, ((heard >> _SEQUENCE_BITS) + 1) << _SEQUENCE_BITS)
+        self._value = max(self._value, min((heard >> _SEQUENCE_BITS) + 1, _LAST_EPOCH) << _SEQUENCE_BITS)
 
 
 class TokenBucket:
@@ -72,3 +76,19 @@ class TokenBucket:
             return False
         self._tokens -= 1
         return True
+
+
+class Budgets:
+    """A bucket for each name: a flood in one name leaves the others theirs. The name used longest ago is forgotten first."""
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._buckets: dict[Hashable, TokenBucket] = {}
+
+    def take(self, name: Hashable, now: float) -> bool:
+        bucket = self._buckets.pop(name, None) or TokenBucket(self._rate_per_s, self._burst)
+        if len(self._buckets) >= _MAX_BUCKETS:
+            del self._buckets[next(iter(self._buckets))]
+        self._buckets[name] = bucket
+        return bucket.take(now)

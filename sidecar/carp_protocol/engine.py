@@ -9,10 +9,10 @@ __all__ = ["Engine"]
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .compatible import CompatibleCodec
-from .config import Dialect, GroupConfig, Mode
+from .config import GroupConfig, Mode
 from .counter import Identity, TokenBucket
 from .effects import (
     AddressConflict,
@@ -41,7 +41,7 @@ from .timing import (
     SOLICIT_COUNT,
     SOLICIT_SPACING_S,
     VERIFY_WAIT_S,
-    Timing,
+    timing_of,
     widest_rank_delay_s,
 )
 
@@ -83,8 +83,8 @@ class Engine:
         self._codec: StrictCodec | CompatibleCodec = self._strict or CompatibleCodec(config, random_bits)
         self._effects: deque[Effect] = deque(maxlen=_PENDING_EFFECTS)
         self._packets: list[bytes] = []
-        self._answers = TokenBucket(rate_per_s=20, burst=40)
-        self._questions = TokenBucket(rate_per_s=10, burst=20)
+        self._reassertions = TokenBucket(rate_per_s=20, burst=20)
+        self._probes = TokenBucket(rate_per_s=20, burst=20)
         self._suspicion: Suspicion | None = None
         self._takeover: _Takeover | None = None
         self._dead_at: float | None = None
@@ -135,7 +135,8 @@ class Engine:
         if heard.trust is not Trust.FRESH:
             self._doubt(heard, origin, now)
         if heard.challenge and self._strict:
-            self._answer(self._strict, heard, now)
+            master_for_s = now - self.since if self.state is State.MASTER else None
+            self._packets += self._strict.reply(self._standing, heard, master_for_s, now)
         if heard.kind is Kind.ADVERT and heard.trust is Trust.FRESH:
             self._hear_advert(heard, origin, now)
 
@@ -156,6 +157,7 @@ class Engine:
         """The kernel refused the addresses: a member that cannot hold them must not claim them."""
         if may(self.state, Reason.ADDRESS_FAILED):
             self._packets.append(self._codec.bow_out(self._standing, 0))
+            self._yielded = True  # or it would preempt its successor, fail again, and so on
             self._change(Reason.ADDRESS_FAILED, now)
 
     def addresses_lost(self, now: float) -> None:
@@ -180,6 +182,7 @@ class Engine:
 
     def set_demotion(self, name: str, amount: int | None, now: float) -> None:
         """Set, change or (amount 0) lift one named demotion; None takes the member out of the election."""
+        self._step_down_if_stalled(now)
         before = (self.demotion, self.excluded)
         if amount == 0:
             self.demotions.pop(name, None)
@@ -196,11 +199,11 @@ class Engine:
         """Go on with other settings and without leaving the state. VHID, interface and mode cannot change this way."""
         codec_changed = (config.authentication, config.addresses) != (self.config.authentication, self.config.addresses)
         interval_changed = config.advertisement_interval_s != self.config.advertisement_interval_s
+        self._step_down_if_stalled(now)
         self.config = config
         self._use_timing()
         if codec_changed or interval_changed:
             self._codec.reconfigure(config, now)
-        self._step_down_if_stalled(now)
         if self.state is not State.INIT:
             self._standing_changed(now)
 
@@ -294,7 +297,7 @@ class Engine:
             self._change(reason, now)
             return
         self.rival = MasterSeen(origin.source, heard.standing, now)
-        if self._answers.take(now):
+        if self._reassertions.take(now):
             self._effects.append(Announce())
             self._advertise(now)
 
@@ -318,58 +321,44 @@ class Engine:
         self.master = self._suspicion = None
         chosen = self._strict is not None and heard.peer_id == self._strict.sender_id
         behind_s = widest_rank_delay_s(self._timing.interval_s) if heard.peer_id else 0.0
-        self._plan_takeover(Reason.MASTER_BOWED_OUT, now, 0.0 if chosen else behind_s + self._timing.rank_delay_s)
+        self._plan_takeover(Reason.MASTER_BOWED_OUT, now, 0.0 if chosen else behind_s + self._timing.rank_delay_s(self._standing))
 
     def _listen(self, heard: Heard, origin: Origin, now: float) -> None:
         self.master = MasterSeen(origin.source, heard.standing, now)
         master_interval_s = heard.interval_s if self._strict else self._timing.interval_s
-        self._dead_at, self._dead_held = now + self._timing.dead_time_s(master_interval_s), False
+        self._wait_for_death(master_interval_s, now)
         if not self._may_be_suspected(origin.source):
             self._suspicion = None
             return
         if self._suspicion is None or self._suspicion.source != origin.source:
             self._suspicion = Suspicion(origin.source)
-        due_s = Timing(heard.interval_s, 0).advert_interval_s(heard.standing.advskew)
-        if self._suspicion.heard_advert(due_s, now):
+        due_s = replace(self._timing, interval_s=heard.interval_s).advert_interval_s(heard.standing.advskew)
+        if self._suspicion.heard_advert(due_s, now) and self._probes.take(now):
             self._effects.append(ProbeMaster(origin.source))
 
     def _may_be_suspected(self, source: str) -> bool:
         """Not without a real address: a master that speaks from a virtual one, or from none, cannot be asked."""
-        virtual = {str(address.ip) for address in self.config.addresses}
-        return self.config.suspicion and self._may_be_master and source not in virtual and source not in ("0.0.0.0", "::")
+        return self.config.suspicion and self._may_be_master and source not in self._unaskable
 
     def _doubt(self, heard: Heard, origin: Origin, now: float) -> None:
         """A right digest, but perhaps a recording: ask its sender, and give it a moment before acting against it."""
         if heard.kind is not Kind.ADVERT or not self._strict:
             return
         self._effects.append(PacketRejected(heard.trust.value, origin.source, f"{heard.standing.sender_id:016x}"))
-        if self._questions.take(now):
-            self._packets.append(self._strict.question(self._standing, now, heard))
+        self._packets += self._strict.challenge(self._standing, heard, now)
+        verified_at = now + VERIFY_WAIT_S + self._timing.rank_delay_s(self._standing)  # or all ranks would act at once
         if self._takeover and not self._takeover.held:
-            self._takeover.at, self._takeover.held = max(self._takeover.at, now + VERIFY_WAIT_S), True
+            self._takeover.at, self._takeover.held = max(self._takeover.at, verified_at), True
         if self._dead_at is not None and not self._dead_held:
-            self._dead_at, self._dead_held = max(self._dead_at, now + VERIFY_WAIT_S), True
-
-    def _answer(self, codec: StrictCodec, heard: Heard, now: float) -> None:
-        """A master answers every question that may be for it; others one that names them, or one of somebody who lost count."""
-        master = self.state is State.MASTER and heard.peer_id in (0, codec.sender_id)
-        if not (master or heard.peer_id == codec.sender_id or heard.trust is Trust.STALE) or not self._answers.take(now):
-            return
-        if master and heard.kind is Kind.SOLICIT:
-            self._packets.append(codec.advert(self._standing, now - self.since, now, answer_to=heard))
-        else:
-            self._packets.append(codec.notice(self._standing, heard))
+            self._dead_at, self._dead_held = max(self._dead_at, verified_at), True
 
     # ---- what the deadlines do --------------------------------------------------------------------------------
 
     def _step_down_if_stalled(self, now: float) -> None:
         """A master this late has been succeeded: it drops the addresses before it does or says anything."""
-        if self.state.holds_addresses and now - self._spoke_at > self._timing.stall_limit_s + self._handover_allowance_s:
+        limit_s = 2 * HANDOVER_LIMIT_S if self.state is State.HANDOVER else self._timing.stall_limit_s
+        if self.state.holds_addresses and now - self._spoke_at > limit_s:
             self._change(Reason.STALLED, now)
-
-    @property
-    def _handover_allowance_s(self) -> float:
-        return HANDOVER_LIMIT_S if self.state is State.HANDOVER else 0.0
 
     def _advertise(self, now: float) -> None:
         self._packets.append(self._codec.advert(self._standing, now - self.since, now))
@@ -378,9 +367,14 @@ class Engine:
         interval_s = self._timing.advert_interval_s(self._standing.advskew)
         self._advert_at = now + (min(FOLLOW_UP_S, interval_s) if follow_up else interval_s)
 
+    def _wait_for_death(self, master_interval_s: float, now: float) -> None:
+        """Arm the dead time. carp(4) has no tie-break: less than a step of advskew, at random, parts equals that gave way to each other."""
+        jitter_s = 0.0 if self._strict else self._random_bits(8) / 256 / 256
+        self._dead_at, self._dead_held = now + self._timing.dead_time_s(master_interval_s) + jitter_s, False
+
     def _seek(self, now: float) -> None:
         """Nothing is known of a master: ask, and listen for the dead time in case the answers are lost."""
-        self._dead_at, self._dead_held = now + self._timing.dead_time_s(self._timing.interval_s), False
+        self._wait_for_death(self._timing.interval_s, now)
         if self._strict and self._may_be_master:
             self._solicits_left = SOLICIT_COUNT
             self._solicit(now)
@@ -420,7 +414,7 @@ class Engine:
 
     def _plan_takeover(self, reason: Reason, now: float, delay_s: float | None = None) -> None:
         """Take over when the better ranks have had their turn, unless an earlier takeover is planned already."""
-        at = now + (self._timing.rank_delay_s if delay_s is None else delay_s)
+        at = now + (self._timing.rank_delay_s(self._standing) if delay_s is None else delay_s)
         if self._may_be_master and (self._takeover is None or at < self._takeover.at):
             self._takeover = _Takeover(at, reason)
 
@@ -450,7 +444,7 @@ class Engine:
             self._become_master(now)
         elif new is State.BACKUP:
             self.master = None if reason is Reason.STALLED else self.master
-            self._dead_at, self._dead_held = now + self._timing.dead_time_s(self._timing.interval_s), False
+            self._wait_for_death(self._timing.interval_s, now)
             if self._closing:
                 self._change(Reason.CLOSED, now)
         elif new is State.INIT:
@@ -505,6 +499,5 @@ class Engine:
         return own_standing(self.config, self.demotion, self._strict.sender_id if self._strict else 0)
 
     def _use_timing(self) -> None:
-        authentication = self.config.authentication
-        openbsd = authentication.mode is Mode.COMPATIBLE and authentication.dialect is Dialect.OPENBSD
-        self._timing = Timing(self.config.advertisement_interval_s, self.config.advskew, skewed_dead_time=openbsd)
+        self._unaskable = {"0.0.0.0", "::", *(str(address.ip) for address in self.config.addresses)}
+        self._timing = timing_of(self.config)

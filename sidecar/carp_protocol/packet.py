@@ -1,6 +1,6 @@
 """The 36-byte CARP header (protocol.md 1.1), to and from bytes. Knows nothing of keys, clocks or states."""
 
-__all__ = ["BOW_OUT", "HEADER_LENGTH", "PROTOCOL", "Header", "checksum", "decode_untrusted", "looks_like_vrrp_untrusted"]
+__all__ = ["BOW_OUT", "HEADER_LENGTH", "PROTOCOL", "Header", "checksum", "decode_untrusted", "looks_like_vrrp_untrusted", "signed_part"]
 
 import struct
 from dataclasses import dataclass
@@ -40,10 +40,6 @@ class Header:
         plain = self._pack(0) + trailer
         return self._pack(checksum(plain)) + trailer
 
-    def signed_part(self) -> bytes:
-        """The header with checksum and digest zeroed: what a Strict digest covers."""
-        return Header(self.vhid, self.advskew, self.advbase, self.demotion, self.counter)._pack(0)
-
     def _pack(self, cksum: int) -> bytes:
         return _LAYOUT.pack(
             _VERSION_AND_TYPE, self.vhid, self.advskew, _AUTHLEN, self.demotion, self.advbase, cksum, self.counter, self.digest
@@ -54,9 +50,9 @@ def checksum(data: bytes) -> int:
     """The Internet checksum of RFC 1071; zero over data that holds its own right checksum."""
     if len(data) % 2:
         data += b"\0"
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xFFFF
+    # 65536 is 1 modulo 65535, so the number as a whole has the remainder of the sum of its words.
+    remainder = int.from_bytes(data, "big") % 0xFFFF
+    return 0xFFFF - remainder if remainder else 0 if any(data) else 0xFFFF
 
 
 def decode_untrusted(data: bytes, *, source: str = "", destination: str = "") -> Header:
@@ -70,12 +66,17 @@ def decode_untrusted(data: bytes, *, source: str = "", destination: str = "") ->
     version = data[0] >> 4
     if version != 2:
         raise BadPacket("vrrp" if version == 3 else "version", str(version))
-    if checksum(data[:HEADER_LENGTH]) and checksum(data) and not _netbsd_checksum_fits(data, source, destination):
+    if checksum(data) and checksum(data[:HEADER_LENGTH]) and not _netbsd_checksum_fits(data, source, destination):
         raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "checksum", data[_CHECKSUM_AT : _CHECKSUM_AT + 2].hex())
     _, vhid, advskew, _, demotion, advbase, _, counter, digest = _LAYOUT.unpack_from(data)
     if vhid == 0:
         raise BadPacket("vhid", "0")
     return Header(vhid, advskew, advbase, demotion, counter, digest)
+
+
+def signed_part(data: bytes) -> bytes:
+    """A packet with checksum and digest zeroed: what a Strict digest covers, every other byte of it."""
+    return data[:_CHECKSUM_AT] + b"\0\0" + data[8:16] + bytes(20) + data[HEADER_LENGTH:]
 
 
 def looks_like_vrrp_untrusted(data: bytes) -> bool:

@@ -10,15 +10,15 @@ __all__ = ["Extension", "Peer", "StrictCodec"]
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .auth import StrictDigest
 from .config import GroupConfig
-from .counter import Counter, Identity
+from .counter import Budgets, Counter, Identity
 from .election import Standing
 from .errors import BadPacket
 from .heard import Heard, Kind, Origin, Trust
-from .packet import BOW_OUT, HEADER_LENGTH, Header, decode_untrusted, looks_like_vrrp_untrusted
+from .packet import BOW_OUT, HEADER_LENGTH, Header, decode_untrusted, looks_like_vrrp_untrusted, signed_part
 
 _LAYOUT = struct.Struct("!BBxxIQIIQQQQ")
 _VERSION = 1
@@ -94,6 +94,8 @@ class StrictCodec:
         self.sender_id = identity.sender_id
         self.counter = Counter(identity.epoch)
         self.peers: dict[int, Peer] = {}
+        self._answers = Budgets(rate_per_s=5, burst=8)
+        self._questions = Budgets(rate_per_s=5, burst=5)
         self._challenge = 0
         self._challenge_at = 0.0
         self.generation = 0
@@ -128,6 +130,21 @@ class StrictCodec:
         """Answer a challenge without claiming to be master."""
         return self._encode(Kind.NOTICE, standing, **self._answer(answer_to))
 
+    def challenge(self, standing: Standing, doubted: Heard, now: float) -> list[bytes]:
+        """Ask the sender of a doubtful packet whether it lives, unless it was just asked."""
+        return [self.question(standing, now, doubted)] if self._questions.take(doubted.standing.sender_id, now) else []
+
+    def reply(self, standing: Standing, heard: Heard, master_for_s: float | None, now: float) -> list[bytes]:
+        """A master (None: we are none) answers every question that may be for it, others one that names them or whose sender lost count."""
+        master = master_for_s is not None and heard.peer_id in (0, self.sender_id)
+        meant = master or heard.peer_id == self.sender_id or heard.trust is Trust.STALE
+        # What is fresh has a budget of its own: a flood of recorded questions leaves room for the real ones.
+        if not meant or not self._answers.take((heard.standing.sender_id, heard.trust is Trust.FRESH), now):
+            return []
+        if master_for_s is not None and master and heard.kind is Kind.SOLICIT:
+            return [self.advert(standing, master_for_s, now, answer_to=heard)]
+        return [self.notice(standing, heard)]
+
     def bow_out(self, standing: Standing, successor_id: int) -> bytes:
         """Say goodbye, and whom we would like to take over (0: the best)."""
         return self._encode(Kind.ADVERT, Standing(BOW_OUT, BOW_OUT, standing.demotion), peer_id=successor_id)
@@ -147,8 +164,8 @@ class StrictCodec:
 
     def _sign(self, header: Header, extension: Extension) -> bytes:
         trailer = extension.encode()
-        digest = self._digests[0].sign(header.signed_part() + trailer)
-        return replace(header, digest=digest).encode(trailer)
+        digest = self._digests[0].sign(signed_part(header.encode(trailer)))
+        return Header(header.vhid, header.advskew, header.advbase, header.demotion, header.counter, digest).encode(trailer)
 
     def receive_untrusted(self, data: bytes, origin: Origin, now: float) -> Heard:
         """A packet signed with one of our keys, and how far to believe it; a fresh one is put on record.
@@ -159,11 +176,10 @@ class StrictCodec:
         header = decode_untrusted(data)
         if header.vhid != self._vhid:
             raise BadPacket("vhid", str(header.vhid))
-        trailer = data[HEADER_LENGTH:]
-        signed = header.signed_part() + trailer
+        signed = signed_part(data)
         if not any([digest.verify(signed, header.digest) for digest in self._digests]):
             raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "bad-digest")
-        extension = Extension.decode_untrusted(trailer)
+        extension = Extension.decode_untrusted(data[HEADER_LENGTH:])
         if extension.sender_id == self.sender_id:
             ours = header.counter <= self.counter.value or header.counter == self.counter.farewell()
             raise BadPacket("echo" if ours else "twin", f"{extension.sender_id:016x}")
@@ -180,24 +196,31 @@ class StrictCodec:
 
     def _judge(self, header: Header, extension: Extension, source: str, now: float) -> Trust:
         peer = self.peers.get(extension.sender_id)
-        answered = extension.answer != 0 and extension.answer == self._challenge and extension.peer_id == self.sender_id
-        if peer is None and not answered:
+        if peer is None and not self._is_answered(extension, now):
             return Trust.UNKNOWN
-        if peer is not None and header.counter <= peer.counter:
+        if peer is not None and header.counter == peer.counter:
+            raise BadPacket(Trust.STALE.value, "duplicate")  # a network that doubles packets needs no questions
+        if peer is not None and header.counter < peer.counter:
             return Trust.STALE
         self._record(header, extension, source, now)
         if extension.peer_id == self.sender_id:
             self._catch_up(extension.peer_counter)
         return Trust.FRESH
 
+    def _is_answered(self, extension: Extension, now: float) -> bool:
+        in_time = now - self._challenge_at <= 2 * _CHALLENGE_LIFE_S
+        return in_time and extension.answer == self._challenge != 0 and extension.peer_id == self.sender_id
+
     def _record(self, header: Header, extension: Extension, source: str, now: float) -> None:
-        known = self.peers.pop(extension.sender_id, None)
-        if known is None and len(self.peers) >= _MAX_PEERS:
-            del self.peers[min(self.peers.values(), key=lambda peer: peer.seen_at).sender_id]
-        advskew = known.advskew if known and header.is_bow_out else header.advskew
-        self.peers[extension.sender_id] = Peer(
-            extension.sender_id, header.counter, source, now, advskew, header.demotion, extension.generation
-        )
+        peer = self.peers.get(extension.sender_id)
+        if peer is None:
+            if len(self.peers) >= _MAX_PEERS:
+                del self.peers[min(self.peers.values(), key=lambda known: known.seen_at).sender_id]
+            peer = self.peers[extension.sender_id] = Peer(extension.sender_id, 0, source, now, header.advskew, 0, 0)
+        peer.counter, peer.source, peer.seen_at = header.counter, source, now
+        peer.demotion, peer.generation = header.demotion, extension.generation
+        if not header.is_bow_out:
+            peer.advskew = header.advskew
 
     def _catch_up(self, heard: int) -> None:
         if heard > self.counter.value:

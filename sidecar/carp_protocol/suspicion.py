@@ -23,7 +23,7 @@ _CALIBRATION_GAP_S = 0.02
 """Two adverts of one takeover are closer than this: the first answers shall have arrived before we ask again."""
 _JITTER_WEIGHT = 1 / 16
 _JITTER_FACTOR = 4
-"""Late is the interval plus four times the mean deviation, as in RFC 6298's retransmission timer."""
+"""Late is the interval plus four times the mean lateness, as in RFC 6298's retransmission timer."""
 
 
 class Evidence(Enum):
@@ -65,8 +65,9 @@ class Suspicion:
     def heard_advert(self, interval_s: float, now: float) -> bool:
         """The master spoke; the next advert is due after ``interval_s``. Whether to ask it now, to learn what it answers."""
         if self._expected_at is not None and interval_s == self._interval_s:
-            deviation = min(abs(now - self._expected_at), interval_s)
-            self._jitter_s += (deviation - self._jitter_s) * _JITTER_WEIGHT
+            # Only lateness: an advert out of turn, an answer to a question, is early and says nothing of the network.
+            lateness_s = min(max(0.0, now - self._expected_at), interval_s)
+            self._jitter_s += (lateness_s - self._jitter_s) * _JITTER_WEIGHT
         if self._round and self._round.asked >= _QUESTIONS:
             self.host_answers &= self._round.host_answered
             self.process_answers &= self._round.process_answered

@@ -8,10 +8,14 @@ __all__ = [
     "SOLICIT_SPACING_S",
     "VERIFY_WAIT_S",
     "Timing",
+    "timing_of",
     "widest_rank_delay_s",
 ]
 
 from dataclasses import dataclass
+
+from .config import Dialect, GroupConfig, Mode
+from .election import Standing
 
 HANDOVER_LIMIT_S = 0.25
 """How long a master that bowed out keeps answering for a successor: the widest rank delay (64 ms), an attach, one lost packet."""
@@ -38,29 +42,44 @@ class Timing:
 
     interval_s: float
     advskew: int
+    skew_unit_s: float | None = None
+    """256 steps of advskew; None: the interval. carp(4) counts them in one second whatever the interval is."""
     skewed_dead_time: bool = False
     """OpenBSD multiplies the skew too: 3 x (b + s/256) instead of 3b + s/256."""
 
     def advert_interval_s(self, sent_advskew: int) -> float:
         """Between two adverts of a master that sends this advskew: U(1 + s/256)."""
-        return self.interval_s * (1 + sent_advskew / 256)
+        return self.interval_s + self._skew_s(sent_advskew, self.interval_s)
 
     def dead_time_s(self, master_interval_s: float) -> float:
         """Silence after which the master counts as dead: U(3 + s/256), U the interval the master says it uses."""
-        skew = self.advskew * (_DEAD_FACTOR if self.skewed_dead_time else 1)
-        return master_interval_s * (_DEAD_FACTOR + skew / 256)
+        skew_s = self._skew_s(self.advskew, master_interval_s)
+        return _DEAD_FACTOR * master_interval_s + skew_s * (_DEAD_FACTOR if self.skewed_dead_time else 1)
+
+    def _skew_s(self, advskew: int, interval_s: float) -> float:
+        return advskew / 256 * (interval_s if self.skew_unit_s is None else self.skew_unit_s)
 
     @property
     def stall_limit_s(self) -> float:
         """Since its last advert: a master later than this has lost its addresses to somebody else."""
         return _STALL_FACTOR * self.interval_s
 
-    @property
-    def rank_delay_s(self) -> float:
-        """How long this member leaves to better ones before it takes over from a master known to be gone."""
-        return self.advskew / 256 * widest_rank_delay_s(self.interval_s)
+    def rank_delay_s(self, mine: Standing) -> float:
+        """How long this member leaves to better ones before it takes over from a master known to be gone: the demoted come last."""
+        step = mine.advskew / 256
+        if mine.demotion:
+            step = 1 + (mine.demotion + step) / 256
+        return step * widest_rank_delay_s(self.interval_s)
+
+
+def timing_of(config: GroupConfig) -> Timing:
+    """Strict scales everything with the interval; Compatible does as carp(4), or as OpenBSD where that differs."""
+    if config.authentication.mode is Mode.STRICT:
+        return Timing(config.advertisement_interval_s, config.advskew)
+    openbsd = config.authentication.dialect is Dialect.OPENBSD
+    return Timing(config.advertisement_interval_s, config.advskew, skew_unit_s=1.0, skewed_dead_time=openbsd)
 
 
 def widest_rank_delay_s(interval_s: float) -> float:
-    """More than any member of a group waits for better ranks."""
+    """More than any member that is not demoted waits for better ranks."""
     return min(interval_s, _RANK_SPREAD_S)

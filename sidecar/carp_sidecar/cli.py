@@ -51,15 +51,16 @@ examples:
 `carp-sidecar COMMAND --help` says more about a command."""
 
 
-def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and those of its commands by name."""
+def build_parser(command: str = "") -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands by name; for ``run`` without the client commands, which cost its start some milliseconds."""
     parser = argparse.ArgumentParser(
         _PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    commands = parser.add_subparsers(prog=_PROGRAM, dest="command", metavar="COMMAND", required=True, title="commands")
     _add_local_commands(commands)
-    _add_client_commands(commands)
+    if command != "run":
+        _add_client_commands(commands)
     return parser, dict(commands.choices)
 
 
@@ -129,15 +130,15 @@ def _add_client_commands(commands: _Commands) -> None:
     handover.add_argument("--no-wait", action="store_true", help="do not wait for the successor")
     demote = _add(
         commands, "demote", "make this host a worse candidate, or none",
-        "Adds to the demotion of a group until `undemote`; a better host takes over.\nThe demotion does not survive a restart.",
+        "Adds to the demotion of a group until `undemote`; a better host takes over.\nThe demotion survives a restart.",
         output=("table", "json"),
     )  # fmt: skip
-    _add(commands, "undemote", "take a demotion by hand back", "Takes back what `demote` did.", output=("table", "json"))
+    _add(commands, "undemote", "take a demotion by hand back", "Takes back what `demote` and `resign` did.", output=("table", "json"))
     _add(
         commands,
         "resign",
         "step down now",
-        "Steps down at once and stays a backup; the best other host takes over.",
+        "Steps down at once; the best other host takes over. This host stays out of the election until\n`undemote` or a restart.",
         output=("table", "json"),
     )
     _add(
@@ -165,8 +166,9 @@ def _amount(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     try:
-        parser, commands = build_parser()
-        code = _dispatch(parser.parse_args(argv), commands)
+        words = list(sys.argv[1:] if argv is None else argv)
+        parser, commands = build_parser(*words[:1])
+        code = _dispatch(parser.parse_args(words), commands)
         sys.stdout.flush()
         return code
     except ConfigError as error:

@@ -87,10 +87,10 @@ class Daemon(Protocol):
         """Set the demotion for maintenance; an amount of None takes the group out of the election."""
 
     def undemote(self, group: str | None) -> str | None:
-        """Take back what ``demote`` did."""
+        """Take back what ``demote`` and ``resign`` did."""
 
     def resign(self, group: str | None) -> str | None:
-        """Step down at once and stay a backup."""
+        """Step down at once and stay out of the election until ``undemote`` or a restart."""
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Call ``callback`` with every change from now on; the result ends it."""

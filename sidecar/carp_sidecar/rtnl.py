@@ -67,6 +67,7 @@ _IFA_F_NOPREFIXROUTE = 0x200
 _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
 _IFLA_LINK = 5
+_IFLA_TXQLEN = 13
 _IFLA_LINKINFO = 18
 _IFLA_IFALIAS = 20
 _IFLA_AF_SPEC = 26
@@ -74,6 +75,7 @@ _IFLA_INFO_KIND = 1
 _IFLA_INFO_DATA = 2
 _IFLA_MACVLAN_MODE = 1
 _MACVLAN_MODE_BRIDGE = 4
+_MACVLAN_QUEUE = 999  # not the default 1000: a macvlan has no queue, but only a change of this reports the alias of a down device
 _IFLA_INET_CONF = 1
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _ADDR_GEN_NONE = 1
@@ -163,6 +165,7 @@ def encode_macvlan_adopt(name: str, alias: str) -> bytes:
         _LINK.pack(0, 0, 0, 0, 0)
         + _attribute(_IFLA_IFNAME, name.encode() + b"\0")
         + _attribute(_IFLA_IFALIAS, alias.encode())
+        + _attribute(_IFLA_TXQLEN, struct.pack("=I", _MACVLAN_QUEUE))
         + _attribute(_IFLA_AF_SPEC | _NESTED, families)
     )
     return _message(_NEWLINK, 0, body)

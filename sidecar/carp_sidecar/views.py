@@ -77,17 +77,12 @@ def _health(group: _Group) -> str:
 
 
 def _notes(group: _Group) -> list[str]:
-    """What a person should know at a glance, the worst first."""
+    """What a person should know at a glance; the daemon's own warnings say what else is wrong."""
     notes = []
-    if group["interface_state"] == "missing":
-        notes.append("waiting for the interface to exist")
-    elif group["interface_state"] != "up":
+    if group["interface_state"] == "down":
         notes.append("interface is down")
     if group["masters_seen"] > 1:
         notes.append(f"{group['masters_seen']} masters (split brain)")
-    missing = sum(not entry["held"] for entry in group["addresses"])
-    if group["state"] == "MASTER" and missing:
-        notes.append(f"{missing} of {len(group['addresses'])} addresses not held")
     demotion = group["demotion"]
     names = ", ".join(reason["name"] for reason in demotion["reasons"])
     if demotion["excluded"]:

@@ -71,15 +71,17 @@ class Namespace:
             raise LabError(
                 f"no namespace for {name}: {self._holder.stderr.read().decode().strip()}; be root, or start under `unshare -Urn`"
             )
+        self._started: list[subprocess.Popen[str]] = []
         self.pid = self._holder.pid
         self._inode = os.stat(f"/proc/{self.pid}/ns/net").st_ino
 
     def close(self) -> None:
         """Kill what still runs inside and let the namespace go."""
         self.kill_all()
-        if self._holder.poll() is None:
-            self._holder.kill()
+        self._holder.kill()
         self._holder.wait(COMMAND_TIMEOUT_S)
+        for process in self._started:
+            process.wait(COMMAND_TIMEOUT_S)
         for pipe in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
             if pipe is not None:
                 pipe.close()
@@ -110,7 +112,7 @@ class Namespace:
         What it says goes to ``log``; with ``pipe`` its standard output comes here.
         """
         with log.open("a") as sink:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(["setpriv", "--pdeathsig", "KILL", *argv]),
                 env=None if env is None else {**os.environ, **env},
                 start_new_session=True,
@@ -119,6 +121,8 @@ class Namespace:
                 stdout=subprocess.PIPE if pipe else sink,
                 stderr=sink,
             )
+        self._started.append(process)
+        return process
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Call ``function`` in a thread that has entered the namespace: sockets it opens belong there, for good."""

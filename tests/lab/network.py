@@ -153,7 +153,7 @@ class Lab:
 
     def plug_in(self, host: Host, segment: Segment, interface: str, *addresses: str) -> Port:
         """Give ``host`` an interface in ``segment``."""
-        device = f"{segment.name[:6]}.{host.name[:8]}"
+        device = f"{segment.name[:10]}.{host.number}"
         port = Port(segment, interface, device, f"02:00:00:00:{segment.number:02x}:{host.number:02x}", addresses)
         self.switch.ip(
             f"link add {device} type veth peer name {interface} address {port.mac} netns {host.namespace.pid}",

@@ -3,7 +3,7 @@
 Asks only through what a user has: the control socket, the command line, signals and the log.
 """
 
-__all__ = ["VIP4", "VIP6", "Sidecar", "group", "start_cluster", "stays", "to_toml", "wait_single_master"]
+__all__ = ["VIP4", "VIP6", "Sidecar", "group", "start_cluster", "stays", "to_toml", "wait_master", "wait_single_master"]
 
 import json
 import os
@@ -222,6 +222,13 @@ def wait_single_master(sidecars: Sequence[Sidecar], name: str | None = None, tim
     except LabError as error:
         raise LabError(f"{error}: {states}") from error
     return next(one for one in sidecars if states[one.host.name] == "MASTER")
+
+
+def wait_master(master: Sidecar, *others: Sidecar, name: str | None = None, timeout_s: float = 15.0) -> None:
+    """Until ``master`` is MASTER and all others are BACKUP."""
+    master.wait_state("MASTER", timeout_s, name)
+    for other in others:
+        other.wait_state("BACKUP", timeout_s, name)
 
 
 def start_cluster(lab: Lab, count: int = 2, step: int = 50, **fields: Any) -> list[Sidecar]:

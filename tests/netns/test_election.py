@@ -9,7 +9,7 @@ import pytest
 from lab.capture import Capture
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import VIP4, Sidecar, group, start_cluster, stays, wait_single_master
+from lab.sidecar import VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -94,7 +94,7 @@ def test_preemption_takes_the_address_back(lab: Lab) -> None:
     host_dies(lab, first)
     second.wait_state("MASTER")
     power_on(lab, first)
-    assert wait_single_master([first, second]) is first
+    wait_master(first, second)
     assert first.group()["reason"] == "preempted-worse-master"
 
 
@@ -105,7 +105,7 @@ def test_preemption_waits_for_its_delay(lab: Lab) -> None:
     first.start()
     first.wait_for(lambda one: one["master"], "hears the master")
     stays([first, second], ["BACKUP", "MASTER"], 1.0)
-    assert wait_single_master([first, second]) is first
+    wait_master(first, second)
 
 
 def test_priority_zero_never_becomes_master(lab: Lab) -> None:

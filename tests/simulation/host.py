@@ -29,7 +29,8 @@ Input = Callable[[Engine, float], object]
 _MAX_ROUNDS = 50
 """An engine that wants its timer again at the same instant this often never lets go of it."""
 _LEASE_FACTOR = 2.75
-_HANDOVER_S = 0.25
+_HANDOVER_S = 0.5
+"""Later than this after its last advert or bow-out a member has let go: in intervals as MASTER, in seconds in HANDOVER."""
 
 
 class Violation(AssertionError):
@@ -126,7 +127,7 @@ class Host:
         elif isinstance(effect, StateChanged) and effect.new is State.MASTER and effect.reason is not Reason.NO_SUCCESSOR:
             self.spoke_at = now
         elif isinstance(effect, IdentityChanged):
-            self.identity = Identity(effect.sender_id, effect.epoch)
+            self.identity = Identity(self.dice.getrandbits(64) if effect.twin else self.identity.sender_id, effect.epoch)
         else:
             self.pending.append(effect)
 
@@ -134,10 +135,11 @@ class Host:
         """A master that was late has released before any advert leaves."""
         header = decode_untrusted(packet)
         is_advert = len(packet) == HEADER_LENGTH or packet[HEADER_LENGTH + 1] == 1
+        if header.is_bow_out:
+            self.spoke_at = now
         if not is_advert or header.is_bow_out:
             return
-        limit_s = _LEASE_FACTOR * self.config.advertisement_interval_s + _HANDOVER_S
-        if now - self.spoke_at > limit_s and self.holds:
+        if now - self.spoke_at > max(_LEASE_FACTOR * self.config.advertisement_interval_s, _HANDOVER_S) and self.holds:
             raise Violation(f"host {self.number} advertises {now - self.spoke_at:.3f} s after its last advert and never let go")
         if not engine.state.holds_addresses:
             raise Violation(f"host {self.number} advertises as {engine.state}")

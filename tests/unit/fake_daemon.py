@@ -1,10 +1,20 @@
 """A daemon without network: one status document, and a memory of what it was asked to do."""
 
-__all__ = ["FakeDaemon", "group_status", "status_document", "transition"]
+__all__ = ["DEADLINE_S", "FakeDaemon", "group_status", "status_document", "transition", "until"]
 
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
+
+DEADLINE_S = 30.0
+"""Longer than anything takes on a busy machine; only a failing test waits for it."""
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something outside the loop has happened."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110  files, processes and threads set no event
+            await asyncio.sleep(0.005)
 
 
 def group_status(name: str = "intranet", **fields: Any) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.fake_daemon import FakeDaemon, group_status, transition
 
 from carp_protocol.effects import Reason
 from carp_sidecar import client as client_module
 from carp_sidecar import source
 from carp_sidecar.cli import _DEFAULT_CONFIG, build_parser, main
 from carp_sidecar.control import ControlSocket
+from unit.fake_daemon import FakeDaemon, group_status, transition
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "sidecar"), "COLUMNS": "120"}
@@ -300,7 +300,8 @@ def test_watch_on_a_terminal_redraws(served: Served) -> None:
 def test_a_daemon_that_ends_ends_the_watch(served: Served) -> None:
     with started(["watch", "-s", str(served.path)], subprocess.PIPE) as process:
         wait_for(served.watched)
-        served.in_loop(lambda: [writer.transport.abort() for writer in served._server._watchers] and None)
+        for watcher in list(served._server._watchers):
+            served.in_loop(watcher.transport.abort)
         _, complaints = process.communicate(timeout=DEADLINE_S)
         assert (process.returncode, complaints) == (1, b"carp-sidecar: the sidecar has gone away\n")
 

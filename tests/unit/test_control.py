@@ -14,12 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fake_daemon import FakeDaemon, group_status, transition
 
 from carp_sidecar import control
 from carp_sidecar.control import BadRequest, ControlSocket, ControlSocketError, Request, parse_request_untrusted
-
-DEADLINE_S = 20.0
+from unit.fake_daemon import DEADLINE_S, FakeDaemon, group_status, transition
 
 
 class Connection:
@@ -156,10 +154,9 @@ async def test_malformed_requests_get_a_sentence_and_the_connection_lives(tmp_pa
 def test_parsing_raises_only_bad_request(line: bytes) -> None:
     try:
         request = parse_request_untrusted(line)
-    except BadRequest as error:
-        assert str(error).isprintable()
-    else:
-        assert isinstance(request, Request)
+    except BadRequest:
+        return
+    assert isinstance(request, Request)
 
 
 async def test_a_line_that_is_too_long_ends_the_connection(tmp_path: Path) -> None:
@@ -288,7 +285,7 @@ async def test_a_file_is_not_removed(tmp_path: Path) -> None:
 
 async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ControlSocketError, match="cannot be opened: .*; choose a path"):
+    with pytest.raises(ControlSocketError, match=r"cannot be opened: .*; choose a path"):
         await ControlSocket(tmp_path / "file" / "control.sock", FakeDaemon()).open()
 
 

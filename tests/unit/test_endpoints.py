@@ -10,14 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from unit.fake_daemon import FakeDaemon, group_status
 
 from carp_protocol.errors import ConfigError
 from carp_sidecar import endpoints, webserver
 from carp_sidecar.endpoints import Endpoints, parse_address
 from carp_sidecar.measurements import Measurements
-
-DEADLINE_S = 30.0
+from unit.fake_daemon import DEADLINE_S, FakeDaemon, group_status, until
 
 
 @asynccontextmanager
@@ -32,9 +30,8 @@ async def served(daemon: FakeDaemon) -> AsyncIterator[tuple[str, int]]:
 
 
 async def bound(server: Endpoints) -> tuple[str, int]:
-    async with asyncio.timeout(DEADLINE_S):
-        while server.bound is None:
-            await asyncio.sleep(0.005)
+    await until(lambda: server.bound is not None)
+    assert server.bound
     return server.bound
 
 
@@ -121,9 +118,8 @@ async def test_bounded_clients() -> None:
         finally:
             for client in silent:
                 client.close()
-        async with asyncio.timeout(DEADLINE_S):
-            while await get(address, "/healthz") != (200, "ok\n"):
-                await asyncio.sleep(0.01)
+        await until(lambda: not any("process_request" in thread.name for thread in threading.enumerate()))
+        assert await get(address, "/healthz") == (200, "ok\n")
 
 
 async def test_a_client_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,9 +150,7 @@ async def test_a_taken_address_is_a_warning_and_tried_again(caplog: pytest.LogCa
         port = taken.getsockname()[1]
         server = Endpoints(f"127.0.0.1:{port}", FakeDaemon(), Measurements(), bind_retry_s=0.02)
         server.start()
-        async with asyncio.timeout(DEADLINE_S):
-            while "cannot listen" not in caplog.text:
-                await asyncio.sleep(0.005)
+        await until(lambda: "cannot listen" in caplog.text)
     try:
         address = await bound(server)
         assert (await get(address, "/healthz"))[0] == 200

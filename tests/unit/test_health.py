@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,9 +15,9 @@ import pytest
 from carp_protocol.config import Exec, HealthCheck, HttpGet, TcpSocket
 from carp_protocol.errors import BadPacket
 from carp_sidecar.health import HealthChecker, Thresholds, _attempt, _parse_status_line_untrusted
+from unit.fake_daemon import DEADLINE_S, until
 
 Changes = asyncio.Queue[tuple[str, bool, str]]
-DEADLINE_S = 20.0
 
 
 @pytest.mark.parametrize(
@@ -112,17 +112,20 @@ async def test_http_request_is_what_was_configured() -> None:
     assert sum(line.lower().startswith("host:") for line in lines) == 1
 
 
-async def test_https_believes_any_certificate(tmp_path: Path) -> None:
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    made = subprocess.run(  # noqa: ASYNC221  before anything runs in the loop
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=other",
-         "-keyout", str(key), "-out", str(cert)],
-        capture_output=True, check=False, timeout=30,
-    )  # fmt: skip
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """TLS of a server whose certificate nobody believes."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=other", "-keyout"]
+    made = subprocess.run([*command, str(key), "-out", str(cert)], capture_output=True, check=False, timeout=DEADLINE_S)
     assert made.returncode == 0, made.stderr
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    async with server(b"HTTP/1.1 200 OK\r\n\r\n", tls=context) as port:
+    return context
+
+
+@pytest.mark.needs("openssl")
+async def test_https_believes_any_certificate(tmp_path: Path) -> None:
+    async with server(b"HTTP/1.1 200 OK\r\n\r\n", tls=self_signed(tmp_path)) as port:
         assert await _attempt(check(HttpGet(port=port, scheme="HTTPS"))) == (True, "HTTP status 200")
 
 
@@ -185,12 +188,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except FileNotFoundError:
         return False
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_programs_inherit_no_descriptor_and_no_systemd_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from unit.fake_daemon import transition
 
 from carp_sidecar.hooks import HookRunner
+from unit.fake_daemon import DEADLINE_S, transition, until
 
-DEADLINE_S = 30.0
 RECORD = """
 import json, os, sys
 line = json.dumps([sys.argv[2:], {k: v for k, v in os.environ.items() if k.startswith("KUBECARP_")}]) + "\\n"
@@ -31,12 +30,6 @@ def recorder(file: Path) -> tuple[str, ...]:
 
 def recorded(file: Path) -> list[tuple[list[str], dict[str, str]]]:
     return [tuple(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_hook_is_told_everything(tmp_path: Path) -> None:
@@ -80,7 +73,7 @@ async def test_order_is_kept_and_the_newest_is_always_told(tmp_path: Path, caplo
     states = ["A", "B", "C", "D", "E", "F", "G", "H"]
     runner.fire(waits, transition("A", "B"))
     await asyncio.sleep(0)  # the first is being started, the others must queue
-    for old, new in list(zip(states, states[1:], strict=False))[1:]:
+    for old, new in list(pairwise(states))[1:]:
         runner.fire(recorder(file), transition(old, new))
     await asyncio.to_thread(gate.write_text, "go\n")
     await runner.close(grace_s=DEADLINE_S)
@@ -88,7 +81,7 @@ async def test_order_is_kept_and_the_newest_is_always_told(tmp_path: Path, caplo
     assert steps[0] == ["A", "B"]
     assert steps[-1][1] == "H"
     assert len(steps) <= 6
-    assert all(before[1] == after[0] for before, after in zip(steps, steps[1:], strict=False)), f"a gap in {steps}"
+    assert all(before[1] == after[0] for before, after in pairwise(steps)), f"a gap in {steps}"
     assert "was skipped" in caplog.text
 
 
@@ -127,7 +120,7 @@ async def test_a_hook_that_hangs_is_killed_and_leaves_no_zombie(tmp_path: Path, 
     runner.fire(("/bin/sh", "-c", f"echo $$ > {pid_file}; sleep 300"), transition())
     await runner.close(grace_s=DEADLINE_S)
     assert "killed after 1 s" in caplog.text
-    assert not Path(f"/proc/{pid_file.read_text().strip()}").exists()
+    await until(lambda: not Path(f"/proc/{pid_file.read_text().strip()}").exists())
 
 
 async def test_close_kills_what_does_not_end_in_time(tmp_path: Path) -> None:
@@ -136,7 +129,7 @@ async def test_close_kills_what_does_not_end_in_time(tmp_path: Path) -> None:
     runner.fire(("/bin/sh", "-c", f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; sleep 300"), transition())
     await until(pid_file.exists)
     await runner.close(grace_s=0.01)
-    assert not Path(f"/proc/{pid_file.read_text().strip()}").exists()
+    await until(lambda: not Path(f"/proc/{pid_file.read_text().strip()}").exists())
 
 
 async def test_no_hook_is_no_work() -> None:

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from unit.fake_daemon import transition
 
 from carp_sidecar import logs
 from carp_sidecar.logs import Logs, RejectedPackets, configure, log_change, log_event
+from unit.fake_daemon import transition
 
 LOGGER = logging.getLogger("carp_sidecar.test")
 
@@ -114,7 +114,11 @@ def test_a_reader_that_does_not_read_stops_nobody() -> None:
         assert done.wait(30), "logging blocked"
         with open(read_end) as reader:
             # Reading lets the writer go on; the last words say how much was lost.
-            closer = threading.Thread(target=lambda: (handler.close(), stream.close()))
+            def close() -> None:
+                handler.close()
+                stream.close()
+
+            closer = threading.Thread(target=close)
             closer.start()
             text = reader.read()
             closer.join(30)

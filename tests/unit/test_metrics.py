@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from unit.fake_daemon import group_status, status_document
 
 from carp_sidecar.measurements import Histogram, Measurements
 from carp_sidecar.metrics import render
+from unit.fake_daemon import group_status, status_document
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
@@ -106,7 +106,7 @@ def test_documentation_lists_exactly_the_metrics() -> None:
 
 
 def test_documentation_lists_the_labels() -> None:
-    rows = dict(re.findall(r"^\| `(carp_\w+)` \| \w+ \| ([^|]*) \|", DOCUMENT.read_text(), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(carp_\w+)` \| \w+ \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE))
     measurements = Measurements()
     measurements.observe_takeover("intranet", 0.001)
     text = render(full_status(), measurements)[0].decode()

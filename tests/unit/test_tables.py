@@ -1,12 +1,12 @@
 """Tables, durations and the sentences built on them."""
 
 import pytest
-from unit.fake_daemon import group_status, status_document, transition
 
 from carp_protocol.effects import Reason
 from carp_sidecar.changes import describe_change, describe_reason
 from carp_sidecar.tables import clean, cut, format_duration, format_interval, format_table
 from carp_sidecar.views import change_line, group_detail, paint_status, status_table
+from unit.fake_daemon import group_status, status_document, transition
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_notes_tell_what_a_person_should_look_at() -> None:
     group = group_status(
         state="MASTER",
         interface=None,
-        interface_state="missing",
+        interface_state="down",
         masters_seen=2,
         master=None,
         demotion={"total": 128, "excluded": False, "reasons": [{"name": "health/web", "amount": 128}]},
@@ -92,9 +92,8 @@ def test_notes_tell_what_a_person_should_look_at() -> None:
     )
     line = status_table(status_document(group))[1]
     for note in (
-        "waiting for the interface to exist",
+        "interface is down",
         "2 masters (split brain)",
-        "1 of 1 addresses not held",
         "demoted by 128 (health/web)",
         "peers run another configuration",
         "0/1",
@@ -107,7 +106,7 @@ def test_wide_shows_more_and_every_address() -> None:
     status = status_document(group_status(addresses=addresses, virtual_mac=None))
     assert "10.0.0.0/32 +3" in status_table(status)[1]
     wide = status_table(status, wide=True)
-    assert ",".join(entry["address"] for entry in addresses) in wide[1]
+    assert ",".join(str(entry["address"]) for entry in addresses) in wide[1]
     assert "TRANSITIONS" in wide[0]
     assert "physical" in wide[1]
 
