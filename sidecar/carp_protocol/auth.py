@@ -44,7 +44,7 @@ class CompatibleDigest:
 
     def verify(self, counter: int, digest: bytes) -> bool:
         """Whether either form gives this digest."""
-        return any([hmac.compare_digest(self._digest(context, counter), digest) for context in self._contexts])
+        return any(hmac.compare_digest(self._digest(context, counter), digest) for context in self._contexts)
 
     @staticmethod
     def _digest(context: "hmac.HMAC", counter: int) -> bytes:

@@ -54,11 +54,11 @@ class CompatibleCodec:
             self._former_until = now + _ROLLOUT_S
         self._use(config)
 
-    def advert(self, standing: Standing, master_for_s: float, now: float) -> bytes:
+    def advert(self, standing: Standing, master_for_s: float, now: float) -> bytes:  # noqa: ARG002 - Strict says more
         """A master's advert; carp(4) has no field for how long it has been one."""
         return self._encode(standing.advskew, standing.advbase, standing.demotion)
 
-    def bow_out(self, standing: Standing, successor_id: int = 0) -> bytes:
+    def bow_out(self, standing: Standing, successor_id: int = 0) -> bytes:  # noqa: ARG002 - Strict says more
         """Say goodbye; carp(4) has no field for a wish."""
         return self._encode(BOW_OUT, BOW_OUT, standing.demotion)
 
@@ -88,7 +88,7 @@ class CompatibleCodec:
         if header.vhid != self._vhid:
             raise BadPacket("vhid", str(header.vhid))
         believed = self._digests if now >= self._former_until else [*self._digests, *self._former]
-        if not any([digest.verify(header.counter, header.digest) for digest in believed]):
+        if not any(digest.verify(header.counter, header.digest) for digest in believed):
             raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "bad-digest")
         self._counter = header.counter
         standing = Standing(header.advbase, header.advskew, header.demotion)

@@ -101,7 +101,7 @@ class StrictCodec:
         self.generation = 0
         self.reconfigure(config)
 
-    def reconfigure(self, config: GroupConfig, now: float = 0.0) -> None:
+    def reconfigure(self, config: GroupConfig, now: float = 0.0) -> None:  # noqa: ARG002 - Compatible remembers
         """Use the keys of ``config``: the first signs, all are believed."""
         keys = dict.fromkeys([config.authentication.key, *config.authentication.accept])
         self._digests = [StrictDigest(key) for key in keys]
@@ -177,7 +177,7 @@ class StrictCodec:
         if header.vhid != self._vhid:
             raise BadPacket("vhid", str(header.vhid))
         signed = signed_part(data)
-        if not any([digest.verify(signed, header.digest) for digest in self._digests]):
+        if not any(digest.verify(signed, header.digest) for digest in self._digests):
             raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "bad-digest")
         extension = Extension.decode_untrusted(data[HEADER_LENGTH:])
         if extension.sender_id == self.sender_id:

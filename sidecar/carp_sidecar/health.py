@@ -7,6 +7,7 @@ __all__ = ["CheckState", "HealthChecker", "OnChange", "Thresholds"]
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 from collections.abc import Callable, Sequence
@@ -149,7 +150,14 @@ async def _attempt(check: HealthCheck) -> tuple[bool, str]:
     except BadPacket as error:
         return False, error.detail
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is none
-        return False, str(getattr(error, "strerror", None) or error)[:_MESSAGE_LENGTH]
+        return False, _phrase(error)
+
+
+def _phrase(error: OSError | UnicodeError) -> str:
+    """``Connection refused`` instead of asyncio's ``Connect call failed ('127.0.0.1', 80)``."""
+    if isinstance(error, OSError) and error.errno and error.errno > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return str(getattr(error, "strerror", None) or error)[:_MESSAGE_LENGTH]
 
 
 async def _exec(command: Sequence[str], timeout_s: float) -> str:

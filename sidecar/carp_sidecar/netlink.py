@@ -1,7 +1,7 @@
 """The kernel's links and addresses: a snapshot kept current, and batches of requests carried out by one thread.
 
-The only module that knows pyroute2, which decodes what the kernel reports. Requests come encoded (``rtnl``) and take
-effect inside ``send``, where the interpreter lock is free: hence the thread. Knows no group and no state.
+Requests come encoded (``rtnl``) and take effect inside ``send``, where the interpreter lock is free: hence the thread. What
+the kernel reports is for ``decoder`` to read. Knows no group and no state.
 """
 
 __all__ = ["Netlink", "NetlinkFailed"]
@@ -15,7 +15,6 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from carp_protocol.errors import CarpError
 from carp_sidecar import bpf, rtnl
@@ -32,11 +31,12 @@ from carp_sidecar.batches import (
     carry_out_one,
     widen,
 )
+from carp_sidecar.decoder import Decoder
 from carp_sidecar.links import Address, Change, Link, Links
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 10.0  # import of pyroute2 (0.14 s) and two dumps on a starved machine
+START_TIMEOUT_S = 10.0  # loading the decoder (0.02 s) and two dumps, on a starved machine
 JOIN_TIMEOUT_S = 3.0  # longer than one answer may take
 DRAIN_LIMIT = 64  # notifications for each turn of the loop, some 0.1 ms each
 
@@ -50,7 +50,6 @@ _DELADDR = 21
 _IFF_UP = 0x1
 _IFF_RUNNING = 0x40
 _IFF_LOWER_UP = 0x10000
-_FOR_EVER_S = 0xFFFF_FFFF
 
 
 def _ignore(_: Change) -> None:
@@ -72,10 +71,12 @@ class Netlink:
         self._queue = BatchQueue()
         self._dumped: list[asyncio.Future[None]] = []
         self._dumping = False
+        self._started = False
+        """The first dump is no news."""
         self._held_back: list[list[Batch]] = []
         """Lazy batches that end during a dump: the snapshot cannot show their effect before its end."""
         self._monitor: socket.socket | None = None
-        self._decoder: Any = None
+        self._decoder: Decoder
         self._thread = threading.Thread(target=self._run, name="netlink", daemon=True)
 
     async def start(self) -> None:
@@ -135,8 +136,11 @@ class Netlink:
 
     def _take_dump(self, links: list[Link], addresses: list[Address]) -> None:
         self._end_dump(None)
-        for change in self.snapshot.replace(links, addresses):
-            self.on_change(change)
+        changes = self.snapshot.replace(links, addresses)
+        if self._started:
+            for change in changes:
+                self.on_change(change)
+        self._started = True
 
     def _end_dump(self, failure: str | None) -> None:
         if self._monitor is not None:
@@ -214,7 +218,7 @@ class Netlink:
 
     def _run(self) -> None:
         try:
-            self._decoder = _Decoder()
+            self._decoder = Decoder()
             channel = Channel()
         except (ImportError, OSError) as error:
             self._tell(self._end_dump, f"netlink cannot be used: {error}")
@@ -243,35 +247,6 @@ class Netlink:
             self._loop.call_soon_threadsafe(callback, *arguments)
 
 
-class _Decoder:
-    """pyroute2, imported where its 0.14 s stop nobody: in the thread."""
-
-    def __init__(self) -> None:
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-        self._iproute: Any = IPRoute
-        self._address: Any = ifaddrmsg
-        self._link: Any = ifinfmsg
-
-    def dump(self) -> tuple[list[Link], list[Address]]:
-        """Every link and address of this network namespace."""
-        with self._iproute() as route:
-            links = [_link_from(message) for message in route.get_links()]
-            return links, [_address_from(message) for message in route.get_addr()]
-
-    def link(self, data: bytes) -> Link:
-        message = self._link(data)
-        message.decode()
-        return _link_from(message)
-
-    def address(self, data: bytes) -> Address:
-        message = self._address(data)
-        message.decode()
-        return _address_from(message)
-
-
 def _is_up(flags: int) -> bool:
     return bool(flags & _IFF_UP)
 
@@ -279,37 +254,6 @@ def _is_up(flags: int) -> bool:
 def _is_running(flags: int) -> bool:
     wanted = _IFF_UP | _IFF_RUNNING | _IFF_LOWER_UP
     return flags & wanted == wanted
-
-
-def _link_from(message: Any) -> Link:
-    settings = message.get_nested("IFLA_AF_SPEC", "AF_INET") or {}
-    return Link(
-        index=message["index"],
-        name=message.get_attr("IFLA_IFNAME"),
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        up=_is_up(message["flags"]),
-        running=_is_running(message["flags"]),
-        kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
-        alias=message.get_attr("IFLA_IFALIAS") or "",
-        parent=message.get_attr("IFLA_LINK"),
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        arp_ignore=settings.get("arp_ignore", 0),
-        arp_announce=settings.get("arp_announce", 0),
-    )
-
-
-def _address_from(message: Any) -> Address:
-    times = message.get_attr("IFA_CACHEINFO") or {}
-    valid = times.get("ifa_valid", _FOR_EVER_S)
-    return Address(
-        index=message["index"],
-        address=message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"),
-        prefix=message["prefixlen"],
-        family=4 if message["family"] == socket.AF_INET else 6,
-        flags=message.get_attr("IFA_FLAGS") or message["flags"],
-        protocol=message.get_attr("IFA_PROTO") or 0,
-        valid_lft_s=None if valid == _FOR_EVER_S else valid,
-    )
 
 
 def _open_monitor() -> socket.socket:

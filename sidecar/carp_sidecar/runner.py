@@ -84,6 +84,7 @@ class Runner:
     def __init__(self, config: GroupConfig, identity: Identity, services: Services, demotions: Mapping[str, int | None]) -> None:
         self.config = config
         self.engine = Engine(config, identity.for_group(config.name), secrets.randbits)
+        self.engine.since = services.loop.time()
         self.engine.demotions.update(demotions)
         self.link: Link | None = None
         self.waiting_for = "the interface is being looked for"

@@ -1,34 +1,20 @@
-"""The sidecar's hands on a real kernel: netlink, wire, address plans and the guardian, in namespaces of their own."""
+"""Netlink and address plans on a real kernel: devices, addresses, leases, settings and what is heard of them."""
 
 import asyncio
 import errno
-import os
-import signal
 import socket
 import struct
-import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from ipaddress import ip_interface
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from carp_protocol.config import GroupConfig
-from carp_protocol.errors import BadPacket
-from carp_sidecar import frames, vip
-from carp_sidecar.guardian import Will
-from carp_sidecar.links import Change, ChangeKind, Link
-from carp_sidecar.netlink import Netlink
-from carp_sidecar.wills import Guardian
-from carp_sidecar.wire import Wire
-from lab.namespace import Namespace
+
+from carp_sidecar import vip
+from carp_sidecar.links import ChangeKind
+from lab.hands import STATE_DIR, Hands, group, inside, until
 from lab.network import Host, Lab
 
 pytestmark = pytest.mark.needs("netns", "ip")
-
-STATE_DIR = "/var/lib/kubecarp"
-TIMEOUT_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -37,68 +23,154 @@ def lab() -> Iterator[Lab]:
         yield network
 
 
-def group(vhid: int = 1, *addresses: str, virtual_mac: bool = True) -> GroupConfig:
-    own = addresses or (f"10.77.1.{vhid}/16",)
-    return GroupConfig(name=f"group-{vhid}", vhid=vhid, addresses=tuple(map(ip_interface, own)), interface="eth0", virtual_mac=virtual_mac)
-
-
-class Hands:
-    """A netlink with the changes it saw, awaitable."""
-
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-        self.netlink = Netlink(asyncio.get_running_loop(), self.changes.append)
-
-    async def __aenter__(self) -> "Hands":
-        await self.netlink.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.netlink.close()
-
-    @property
-    def parent(self) -> Link:
-        link = self.netlink.snapshot.named("eth0")
-        assert link is not None
-        return link
-
-    async def do(self, *batch: bytes, urgent: bool = True, expires: float | None = None) -> list[int]:
-        done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self.netlink.submit(batch, done.set_result, urgent=urgent, expires=expires)
-        return await asyncio.wait_for(done, TIMEOUT_S)
-
-    async def plan(self, config: GroupConfig) -> vip.AddressPlan:
-        """A plan whose device exists."""
-        first = vip.plan_addresses(config, self.parent, self.netlink.snapshot, STATE_DIR)
-        assert not any(await self.do(*first.prepare, urgent=False))
-        plan = vip.plan_addresses(config, self.parent, self.netlink.snapshot, STATE_DIR)
-        assert plan.device is not None and not plan.prepare
-        return plan
-
-    def held(self, plan: vip.AddressPlan) -> frozenset[str]:
-        return vip.held(self.netlink.snapshot, plan)
-
-    async def change(self, kind: ChangeKind, timeout_s: float = TIMEOUT_S) -> Change:
-        return await until(lambda: next((one for one in self.changes if one.kind is kind), None), timeout_s)
-
-
-async def until[T](probe: Callable[[], T | None], timeout_s: float = TIMEOUT_S) -> T:
-    deadline = time.monotonic() + timeout_s
-    while not (found := probe()):
-        assert time.monotonic() < deadline, "nothing of the kind happened in time"
-        await asyncio.sleep(0.002)
-    return found
-
-
-def inside(host: Host, work: Callable[[Hands], Awaitable[None]]) -> None:
-    """Runs ``work`` on a loop in the namespace of ``host``."""
-
-    async def run() -> None:
-        async with Hands() as hands:
-            await work(hands)
-
-    host.namespace.call(asyncio.run, run())
-
-
 def sysctl(host: Host, device: str, name: str) -> str:
     return host.namespace.run("cat", f"/proc/sys/net/ipv4/conf/{device}/{name}").strip()
+
+
+def test_255_groups_are_taken_in_one_send(lab: Lab) -> None:
+    async def work(hands: Hands) -> None:
+        plans = [await hands.plan(group(vhid)) for vhid in range(1, 256)]
+        began = time.perf_counter()
+        answers = await asyncio.gather(*(hands.do(*plan.take) for plan in plans))
+        took_ms = (time.perf_counter() - began) * 1000
+        print(f"255 groups taken in {took_ms:.1f} ms")
+        assert {error for answer in answers for error in answer} == {0}
+        assert took_ms < 500
+        await until(lambda: all(hands.held(plan) for plan in plans))
+        await hands.do(*(request for plan in plans for request in plan.drop))
+        await until(lambda: not any(hands.held(plan) for plan in plans))
+
+    with Lab.simple(1) as own:  # 255 devices are left to the end of the namespace
+        inside(own["a"], work)
+
+
+def test_a_lease_that_nobody_renews_ends_by_itself(lab: Lab) -> None:
+    async def work(hands: Hands) -> None:
+        config = group(1, "10.77.1.1/16", "fd77::1:1/64")
+        plan = await hands.plan(config)
+        assert await hands.do(*plan.take) == [0, 0, 0]
+        await until(lambda: hands.held(plan) == {"10.77.1.1", "fd77::1:1"})
+        await asyncio.sleep(0.5)
+        seen = len(hands.changes)
+        assert await hands.do(*plan.renew) == [0, 0]
+        renewed = time.monotonic()
+        await until(lambda: not hands.held(plan))
+        assert 1.4 < time.monotonic() - renewed < 3.2
+        kinds = [change.kind for change in hands.changes[seen:]]
+        assert kinds == [ChangeKind.ADDRESS_REMOVED] * 2, "renewals must not be reported"
+        await hands.do(*plan.remove, urgent=False)
+
+    inside(lab["a"], work)
+
+
+def test_addresses_are_marked_and_never_chosen_as_a_source(lab: Lab) -> None:
+    async def work(hands: Hands) -> None:
+        plan = await hands.plan(group(1, "10.77.1.1/16", "fd77::1:1/64", virtual_mac=False))
+        await hands.do(*plan.take)
+        await until(lambda: len(hands.held(plan)) == 2)
+        assert plan.device is not None
+        for address, prefix in (("10.77.1.1", 32), ("fd77::1:1", 128)):
+            item = hands.netlink.snapshot.address(plan.device, address, prefix)
+            assert item is not None
+            assert (item.ours, item.usable, item.valid_lft_s) == (True, False, 2)
+        assert vip.own_source(hands.netlink.snapshot, plan.device, 4) == "10.77.0.1"
+        link_local = vip.own_source(hands.netlink.snapshot, plan.device, 6)
+        assert str(link_local).startswith("fe80::")
+        assert await hands.do(*plan.drop) == [0, 0]
+        assert await hands.do(*plan.drop) == [0, 0], "removing what is gone is no failure"
+
+    inside(lab["a"], work)
+
+
+def test_device_settings_are_made_and_put_back(lab: Lab) -> None:
+    host = lab["a"]
+
+    async def work(hands: Hands) -> None:
+        settings = vip.ParentSettings()
+        plan = await hands.plan(group())
+        assert [sysctl(host, plan.device_name, name) for name in ("arp_ignore", "arp_announce", "rp_filter")] == ["1", "2", "2"]
+        assert await hands.do(*settings.claim(hands.parent, "one")) == [0]
+        assert settings.claim(hands.parent, "two") == ()
+        assert [sysctl(host, "eth0", name) for name in ("arp_ignore", "arp_announce")] == ["1", "2"]
+        assert settings.yield_back(hands.parent.index, "one") == ()
+        assert await hands.do(*settings.yield_back(hands.parent.index, "two")) == [0]
+        assert [sysctl(host, "eth0", name) for name in ("arp_ignore", "arp_announce")] == ["0", "0"]
+        assert await hands.do(*plan.remove, urgent=False) == [0]
+        assert hands.netlink.snapshot.named(plan.device_name) is None
+
+    inside(host, work)
+
+
+def test_what_a_dead_predecessor_left_is_adopted_or_removed(lab: Lab) -> None:
+    async def work(hands: Hands) -> None:
+        plans = [await hands.plan(group(vhid)) for vhid in (1, 2)]
+        for plan in plans:
+            await hands.do(*plan.take)
+        await until(lambda: all(hands.held(plan) for plan in plans))
+        found = vip.sweep(hands.netlink.snapshot, STATE_DIR, [(group(1), hands.parent)])
+        assert vip.sweep(hands.netlink.snapshot, "/somewhere/else", []).lazy == ()
+        assert not any(await hands.do(*found.urgent))
+        assert not any(await hands.do(*found.lazy, urgent=False))
+        left = [(link.name, link.up) for link in hands.netlink.snapshot if link.kind == "macvlan"]
+        assert left == [(plans[0].device_name, False)]
+        assert not hands.held(plans[0])
+        await hands.do(*plans[0].remove, urgent=False)
+
+    inside(lab["a"], work)
+
+
+def test_a_waiting_down_is_dropped_when_the_group_is_taken_again(lab: Lab) -> None:
+    async def work(hands: Hands) -> None:
+        plans = [await hands.plan(group(vhid)) for vhid in range(1, 6)]
+        for plan in plans:
+            await hands.do(*plan.take)
+        downs = [asyncio.ensure_future(hands.do(*plan.rest, urgent=False)) for plan in plans]
+        await asyncio.sleep(0)  # the downs are queued
+        assert await hands.do(*plans[-1].take) == [0, 0]
+        assert [await down for down in downs] == [[0]] * 4 + [[errno.ECANCELED]]
+        assert hands.held(plans[-1])
+        assert await hands.do(*plans[0].take, expires=time.monotonic() - 0.1) == [errno.ETIME] * 2
+        assert not hands.held(plans[0])
+        for plan in plans:
+            await hands.do(*plan.remove, urgent=False)
+
+    inside(lab["a"], work)
+
+
+def test_the_snapshot_follows_carrier_addresses_and_lost_notifications(lab: Lab) -> None:
+    host = lab["a"]
+
+    async def work(hands: Hands) -> None:
+        lab.unplug(host)
+        assert (await hands.change(ChangeKind.LINK_DOWN)).index == hands.parent.index
+        assert (hands.parent.up, hands.parent.running) == (True, False)
+        lab.heal(host)
+        await hands.change(ChangeKind.LINK_UP)
+        monitor = hands.netlink._monitor
+        assert monitor is not None
+        monitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the smallest the kernel knows
+        host.namespace.ip(*(f"addr add 10.78.0.{number}/32 dev eth0" for number in range(1, 60)))
+        index = hands.parent.index
+        await until(lambda: hands.netlink.snapshot.address(index, "10.78.0.59", 32))
+        assert sum(item.address.startswith("10.78.") for item in hands.netlink.snapshot.addresses(index)) == 59
+        host.namespace.ip(*(f"addr del 10.78.0.{number}/32 dev eth0" for number in range(1, 60)))
+        await until(lambda: not any(item.address.startswith("10.78.") for item in hands.netlink.snapshot.addresses(index)))
+
+    inside(host, work)
+
+
+def test_only_the_kernel_is_believed(lab: Lab) -> None:
+    async def work(hands: Hands) -> None:
+        monitor = hands.netlink._monitor
+        assert monitor is not None
+        forged = struct.pack("=IHHII", 32, 17, 0, 0, 0) + struct.pack("=BxHiII", 0, 0, hands.parent.index, 0, 0)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as liar:
+            liar.bind((0, 0))
+            liar.sendto(forged, (monitor.getsockname()[0], 0))
+        lab["a"].namespace.ip("addr add 10.79.0.1/32 dev eth0")
+        await hands.change(ChangeKind.ADDRESS_ADDED)
+        lab["a"].namespace.ip("addr del 10.79.0.1/32 dev eth0")
+        assert hands.netlink.snapshot.named("eth0")
+        assert [change.kind for change in hands.changes] == [ChangeKind.ADDRESS_ADDED]
+
+    inside(lab["a"], work)

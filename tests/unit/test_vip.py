@@ -1,0 +1,214 @@
+"""Address plans, the choice of interface and source, and what is found of a predecessor: without any kernel."""
+
+import struct
+from ipaddress import ip_interface
+
+import pytest
+
+from carp_protocol.config import GroupConfig
+from carp_sidecar import rtnl, vip
+from carp_sidecar.links import Address, Change, ChangeKind, Link, Links
+from carp_sidecar.rtnl import Sysctl
+
+STATE_DIR = "/var/lib/kubecarp"
+ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
+DEPRECATED, TENTATIVE, SECONDARY = 0x20, 0x40, 0x01
+NEWADDR, DELADDR, NEWLINK, DELLINK = 20, 21, 16, 17
+
+
+def group(*addresses: str, name: str = "web", vhid: int = 7, interface: str | None = "eth0", virtual_mac: bool = True) -> GroupConfig:
+    return GroupConfig(
+        name=name,
+        vhid=vhid,
+        addresses=tuple(map(ip_interface, addresses or ("10.0.0.9/24", "fd77::9/64"))),
+        interface=interface,
+        virtual_mac=virtual_mac,
+    )
+
+
+def address(text: str, index: int = 2, flags: int = 0, *, ours: bool = False) -> Address:
+    parsed = ip_interface(text)
+    return Address(
+        index=index,
+        address=str(parsed.ip),
+        prefix=parsed.network.prefixlen,
+        family=parsed.version,
+        flags=flags,
+        protocol=112 if ours else 0,
+    )
+
+
+def macvlan(name: str = "carp7-2", index: int = 5, owner: str = f"kubecarp:{STATE_DIR}:web", *, vhid: int = 7, up: bool = False) -> Link:
+    return Link(index=index, name=name, mac=f"00:00:5e:00:01:{vhid:02x}", up=up, running=up, kind="macvlan", alias=owner, parent=2)
+
+
+def snapshot(*items: Link | Address) -> Links:
+    links = Links()
+    links.replace([item for item in items if isinstance(item, Link)], [item for item in items if isinstance(item, Address)])
+    return links
+
+
+def kinds(requests: tuple[bytes, ...]) -> list[int]:
+    return [struct.unpack_from("=IH", request)[1] for request in requests]
+
+
+def test_without_its_device_a_plan_only_prepares() -> None:
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0), STATE_DIR)
+    assert (plan.device, plan.device_name, plan.mac) == (None, "carp7-2", "00:00:5e:00:01:07")
+    assert plan.addresses == ("10.0.0.9", "fd77::9")
+    assert kinds(plan.prepare) == [NEWLINK, NEWLINK]
+    assert plan.take == plan.renew == plan.release == plan.remove == ()
+
+
+def test_with_its_device_a_plan_takes_renews_and_releases() -> None:
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan()), STATE_DIR)
+    assert (plan.device, plan.prepare) == (5, ())
+    assert plan.take == (rtnl.encode_link_up(5), *plan.renew)
+    assert kinds(plan.renew) == [NEWADDR, NEWADDR]
+    assert plan.release == (*plan.drop, rtnl.encode_link_down(5))
+    assert kinds(plan.drop) == [DELADDR, DELADDR]
+    assert plan.remove == (rtnl.encode_link_del(5),)
+
+
+def test_the_physical_mac_touches_no_device() -> None:
+    plan = vip.plan_addresses(group(virtual_mac=False), ETH0, snapshot(ETH0), STATE_DIR)
+    assert (plan.device, plan.mac, plan.prepare) == (2, ETH0.mac, ())
+    assert plan.take == plan.renew
+    assert plan.release == plan.drop
+    assert plan.rest == plan.remove == ()
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param(macvlan(owner="kubecarp:/other:web"), id="of another sidecar"),
+        pytest.param(macvlan(owner=""), id="not marked"),
+        pytest.param(macvlan(vhid=8), id="with another MAC"),
+    ],
+)
+def test_a_device_that_does_not_fit_is_not_used(device: Link) -> None:
+    assert vip.plan_addresses(group(), ETH0, snapshot(ETH0, device), STATE_DIR).device is None
+
+
+def test_names_and_marks_fit_the_kernels_limits() -> None:
+    assert len(vip.device_name(255, 1_234_567_890)) == 15
+    plan = vip.plan_addresses(group(name="x" * 200), ETH0, snapshot(ETH0), "/very" * 60)
+    length = next(size - 4 for size, kind in attributes(plan.prepare[1][32:]) if kind == 20)
+    assert length <= 255
+
+
+def attributes(data: bytes) -> list[tuple[int, int]]:
+    """Length and type of every attribute."""
+    found, place = [], 0
+    while place < len(data):
+        found.append(struct.unpack_from("=HH", data, place))
+        place += (found[-1][0] + 3) & ~3
+    return found
+
+
+def test_held_is_what_the_kernel_shows_on_a_device_that_is_up() -> None:
+    addresses = [address("10.0.0.9/32", 5, ours=True), address("fd77::9/64", 5)]
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan()), STATE_DIR)
+    assert vip.held(snapshot(ETH0, macvlan(), *addresses), plan) == frozenset()
+    assert vip.held(snapshot(ETH0, macvlan(up=True), *addresses), plan) == {"10.0.0.9"}
+    assert vip.held(snapshot(ETH0), plan) == frozenset()
+
+
+def test_the_longest_subnet_chooses_the_interface() -> None:
+    eth1 = Link(index=3, name="eth1", mac="02:00:00:00:00:02", up=True, running=True)
+    links = snapshot(ETH0, eth1, address("10.0.0.1/8", 2), address("10.0.0.2/24", 3), address("10.0.0.9/32", 2, ours=True))
+    assert vip.choose_interface(links, group(interface=None)) == eth1
+    assert vip.choose_interface(links, group("10.1.0.9/24", interface=None)) == ETH0
+    assert vip.choose_interface(links, group(interface="eth0")) == ETH0
+
+
+def test_an_interface_that_is_missing_is_named() -> None:
+    links = snapshot(ETH0, address("10.0.0.9/24", 2, ours=True), address("10.0.0.9/32", 2))
+    found = vip.choose_interface(links, group(interface=None))
+    assert isinstance(found, vip.Missing)
+    assert "10.0.0.9" in found.reason
+    found = vip.choose_interface(links, group(interface="vmx0"))
+    assert isinstance(found, vip.Missing)
+    assert "vmx0 does not exist" in found.reason
+
+
+@pytest.mark.parametrize(
+    "addresses, family, expected",
+    [
+        ([address("10.0.0.9/32", ours=True), address("10.0.0.1/24")], 4, "10.0.0.1"),
+        ([address("10.0.0.2/24", flags=SECONDARY), address("192.168.0.1/24")], 4, "192.168.0.1"),
+        ([address("10.0.0.1/24", flags=DEPRECATED)], 4, None),
+        ([address("10.0.0.50/24")], 4, None),
+        ([address("fd77::1/64"), address("fe80::1/64")], 6, "fe80::1"),
+        ([address("fe80::1/64", flags=TENTATIVE), address("fd77::1/64")], 6, "fd77::1"),
+        ([address("10.0.0.1/24")], 6, None),
+    ],
+)
+def test_the_source_of_adverts_is_the_hosts_own(addresses: list[Address], family: int, expected: str | None) -> None:
+    assert vip.own_source(snapshot(ETH0, *addresses), 2, family, vips={"10.0.0.50"}) == expected
+
+
+def test_the_sweep_keeps_what_fits_and_removes_the_rest() -> None:
+    links = snapshot(
+        ETH0,
+        macvlan(up=True),
+        macvlan("carp8-2", 6, f"kubecarp:{STATE_DIR}:gone", vhid=8),
+        macvlan("carp9-2", 7, "kubecarp:/other:web", vhid=9, up=True),
+        Link(index=8, name="mv0", mac="02:00:00:00:00:08", up=True, running=True, kind="macvlan", parent=2),
+        address("10.0.0.9/32", 5, ours=True),
+        address("10.0.0.77/32", 7, ours=True),
+        address("10.0.0.88/32", 2, ours=True),
+        address("10.0.0.99/32", 2, ours=True),
+    )
+    physical = group("10.0.0.88/24", name="physical", virtual_mac=False)
+    found = vip.sweep(links, STATE_DIR, [(group(), ETH0), (physical, ETH0)])
+    assert found.urgent == (
+        rtnl.encode_address_del(5, ip_interface("10.0.0.9/32")),
+        rtnl.encode_address_del(2, ip_interface("10.0.0.88/32")),
+    )
+    assert found.lazy == (rtnl.encode_link_down(5), rtnl.encode_link_del(6))
+    assert [note.split(":")[0] for note in found.notes] == ["carp7-2", "carp8-2", "10.0.0.88"]
+
+
+def test_settings_of_a_parent_are_shared_and_put_back_by_the_last() -> None:
+    settings = vip.ParentSettings()
+    parent = Link(index=2, name="eth0", mac=ETH0.mac, up=True, running=True, arp_ignore=0, arp_announce=1)
+    assert len(settings.claim(parent, "one")) == 1
+    assert settings.claim(parent, "two") == ()
+    assert settings.before == {"eth0": (0, 1)}
+    assert settings.yield_back(2, "one") == ()
+    put_back = rtnl.encode_device_sysctls(2, {Sysctl.ARP_IGNORE: 0, Sysctl.ARP_ANNOUNCE: 1})
+    assert settings.yield_back(2, "two") == (put_back,)
+    assert settings.yield_back(2, "two") == ()
+    assert settings.before == {}
+
+
+def test_settings_remembered_from_a_killed_process_are_not_taken_for_the_hosts() -> None:
+    settings = vip.ParentSettings({"eth0": (0, 0)})
+    ours = Link(index=2, name="eth0", mac=ETH0.mac, up=True, running=True, arp_ignore=1, arp_announce=2)
+    settings.claim(ours, "one")
+    assert settings.yield_back(2, "one") == (rtnl.encode_device_sysctls(2, {Sysctl.ARP_IGNORE: 0, Sysctl.ARP_ANNOUNCE: 0}),)
+
+
+def test_errors_that_mean_the_wish_is_met_are_none() -> None:
+    add, remove = (encode(2, ip_interface("10.0.0.9/24")) for encode in (rtnl.encode_address_add, rtnl.encode_address_del))
+    assert rtnl.remaining_errno(add, 17) == 0
+    assert rtnl.remaining_errno(add, 19) == 19
+    assert [rtnl.remaining_errno(request, 19) for request in (remove, rtnl.encode_link_del(2), rtnl.encode_link_down(2))] == [0, 0, 0]
+    assert rtnl.remaining_errno(rtnl.encode_link_up(2), 19) == 19
+    assert rtnl.remaining_errno(remove, 1) == 1
+
+
+def test_links_tell_what_changed() -> None:
+    links = snapshot(ETH0, address("10.0.0.1/24"))
+    down = Link(index=2, name="lan0", mac=ETH0.mac, up=True, running=False)
+    assert links.put_link(ETH0) is None
+    assert links.put_link(down) == Change(ChangeKind.LINK_DOWN, 2, down)
+    assert (links.named("eth0"), links.named("lan0")) == (None, down)
+    assert links.put_address(address("10.0.0.1/24")) is None
+    gone = links.drop_address(address("10.0.0.1/24"))
+    assert gone is not None
+    assert (gone.kind, gone.link) == (ChangeKind.ADDRESS_REMOVED, down)
+    assert links.drop_address(address("10.0.0.1/24")) is None
+    assert [change.kind for change in links.replace([ETH0], [address("10.0.0.2/24")])] == [ChangeKind.LINK_UP, ChangeKind.ADDRESS_ADDED]
+    assert [change.kind for change in links.replace([], [])] == [ChangeKind.ADDRESS_REMOVED, ChangeKind.LINK_GONE]
