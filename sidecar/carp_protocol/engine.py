@@ -356,7 +356,7 @@ class Engine:
 
     def _step_down_if_stalled(self, now: float) -> None:
         """A master this late has been succeeded: it drops the addresses before it does or says anything."""
-        limit_s = self._timing.stall_limit_s + (HANDOVER_LIMIT_S if self.state is State.HANDOVER else 0)
+        limit_s = 2 * HANDOVER_LIMIT_S if self.state is State.HANDOVER else self._timing.stall_limit_s
         if self.state.holds_addresses and now - self._spoke_at > limit_s:
             self._change(Reason.STALLED, now)
 

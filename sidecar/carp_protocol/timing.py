@@ -20,8 +20,8 @@ from .election import Standing
 HANDOVER_LIMIT_S = 0.25
 """How long a master that bowed out keeps answering for a successor: the widest rank delay (64 ms), an attach, one lost packet."""
 SOLICIT_COUNT = 4
-SOLICIT_SPACING_S = 0.015
-"""A starting member asks this often, this far apart: 60 ms of silence to four questions mean nobody is there."""
+SOLICIT_SPACING_S = 0.0125
+"""A starting member asks this often, this far apart: 50 ms of silence to four questions mean nobody is there."""
 VERIFY_WAIT_S = 0.02
 """How long a takeover waits, once, for a sender we have no counter of to prove that it lives: ten round trips of a busy LAN."""
 FOLLOW_UP_S = 0.01

@@ -104,6 +104,7 @@ class BatchQueue:
 
     def _note_downs(self, batch: Batch) -> None:
         for position, request in enumerate(batch.requests):
+            self._cancel_downs([rtnl.link_removed(request)])  # a device that goes need not go down first
             index = rtnl.link_brought_down(request)
             if index is not None:
                 self._cancel_downs([index])

@@ -5,6 +5,13 @@ Frames from the network are judged only as far as this layer goes; TTL and paylo
 
 __all__ = [
     "BROADCAST_MAC",
+    "GROUP_IPV4",
+    "GROUP_IPV6",
+    "GROUP_MAC_IPV4",
+    "GROUP_MAC_IPV6",
+    "HOP_LIMIT",
+    "LOW_DELAY",
+    "PROTOCOL_CARP",
     "AdvertHeader",
     "ArpReply",
     "Frame",

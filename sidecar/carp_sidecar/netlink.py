@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 10.0  # loading the decoder (0.02 s) and two dumps, on a starved machine
 JOIN_TIMEOUT_S = 3.0  # longer than one answer may take
+DISCARD_LIMIT = 10_000  # notifications: twice as many as RECEIVE_BUFFER holds
 DRAIN_LIMIT = 64  # notifications for each turn of the loop, some 0.1 ms each
 
 _MULTICAST_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
@@ -103,8 +104,8 @@ class Netlink:
 
         Urgent batches go first and all that wait share one send. Lazy ones (anything that sets a link down or removes
         it) are carried out request by request in between, and when ``done`` is called the snapshot shows their effect.
-        A waiting lazy "down" is dropped with ECANCELED when an urgent batch sets the same link up. A batch not begun
-        at ``expires`` (loop time) is not carried out: ETIME. A full queue answers ENOBUFS.
+        A waiting lazy "down" is dropped with ECANCELED when an urgent batch sets the same link up or a lazy one removes it.
+        A batch not begun at ``expires`` (loop time) is not carried out: ETIME. A full queue answers ENOBUFS.
         """
         if not batch:
             if done is not None:
@@ -181,6 +182,7 @@ class Netlink:
                 return False
             except OSError as error:
                 log.info("notifications of the kernel were lost (%s): links and addresses are read anew", error.strerror)
+                self._discard_notifications()
                 self._ask_for_dump()
                 return False
             if sender[0] != 0:  # any process may send to us; only port 0 is the kernel
@@ -188,6 +190,17 @@ class Netlink:
             for change in self._changes(data):
                 self.on_change(change)
         return True
+
+    def _discard_notifications(self) -> None:
+        """Empties the socket: until then the kernel drops further notifications without another error."""
+        for _ in range(DISCARD_LIMIT):
+            try:
+                if self._monitor is not None:
+                    self._monitor.recv(READ_SIZE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.debug("notifications of the kernel were lost (%s)", error.strerror)
 
     def _changes(self, data: bytes) -> Iterable[Change]:
         place = 0

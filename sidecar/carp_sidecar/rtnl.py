@@ -20,6 +20,7 @@ __all__ = [
     "encode_macvlan_create",
     "link_brought_down",
     "link_brought_up",
+    "link_removed",
     "remaining_errno",
 ]
 
@@ -196,6 +197,12 @@ def link_brought_up(message: bytes) -> int | None:
 def link_brought_down(message: bytes) -> int | None:
     """The device that a request sets down."""
     return _link_switched(message, 0)
+
+
+def link_removed(message: bytes) -> int | None:
+    """The device that a request removes."""
+    removes = _HEADER.unpack_from(message)[1] == _DELLINK
+    return int(_LINK.unpack_from(message, _HEADER.size)[2]) if removes else None
 
 
 def acknowledgements(data: bytes) -> Iterator[int]:

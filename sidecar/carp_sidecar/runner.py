@@ -288,7 +288,7 @@ class Runner:
 
     def device_removed(self, index: int) -> None:
         """Somebody removed our macvlan: make another."""
-        if self.plan and self.config.virtual_mac and index == self.plan.device:
+        if not self._closed.is_set() and self.plan and self.config.virtual_mac and index == self.plan.device:
             self.engine.addresses_failed(self._loop.time())
             self._after()
             self._make_plan()

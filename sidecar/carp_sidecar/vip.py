@@ -120,7 +120,7 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, state_dir:
 
 
 def _fits(device: Link, parent: Link, mac: str, alias: str) -> bool:
-    # The kernel does not report that a device that is down got its alias: one made a moment ago is known without.
+    # Between its creation and its marking a device is reported without an alias.
     return (device.kind, device.parent, device.mac) == ("macvlan", parent.index, mac) and device.alias in ("", alias)
 
 

@@ -51,11 +51,15 @@ class Pair:
         for prober in probers.values():
             prober.wait_answering()
 
-    def exchange(self, fault: Fault) -> None:
-        """Undo the fault and wait until the old master is a steady backup."""
+    def settle(self, fault: Fault) -> bool:
+        """Undo the fault and wait until one is master and the other a steady backup; whether the roles are exchanged for good."""
         fault.undo(self._lab, self.master)
-        self.master, self.backup = self.backup, self.master
+        before = self.backup
+        wait_until(lambda: "MASTER" in (self.master.state, self.backup.state), TAKEOVER_TIMEOUT_S, "somebody is master")
+        if self.backup.state == "MASTER":
+            self.master, self.backup = self.backup, self.master
         self._contender.steady(self.backup, self._cell)
+        return self.master is before
 
 
 def summary(result: ProbeResult) -> dict[str, Any]:
@@ -69,6 +73,7 @@ def measure(cell: Cell, runs: int, progress: "Progress") -> dict[str, Any]:
     contender, fault = CONTENDERS[cell.contender], FAULTS[cell.fault]
     done: list[dict[str, Any]] = []
     failures: list[str] = []
+    returned = 0
     while len(done) < runs and len(failures) <= ATTEMPTS_MORE:
         try:
             with Lab.simple(2) as lab:
@@ -79,10 +84,10 @@ def measure(cell: Cell, runs: int, progress: "Progress") -> dict[str, Any]:
                         probers = {family: stack.enter_context(Prober(lab.client, address)) for family, address in cell.addresses.items()}
                         pair.run(fault, probers)
                         done.append({str(family): summary(prober.stop()) for family, prober in probers.items()})
-                    pair.exchange(fault)
+                    returned += not pair.settle(fault)
         except (LabError, OSError) as error:
             failures.append(str(error)[:2000])
-    return asdict(cell) | {"runs": done, "failures": failures}
+    return asdict(cell) | {"runs": done, "failures": failures, "returned_to_old_master": returned}
 
 
 class Progress:

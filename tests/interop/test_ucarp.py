@@ -107,7 +107,7 @@ def test_without_preempt_nobody_is_displaced(lab: Lab) -> None:
     with Capture(lab.client.namespace, "eth0") as wire:
         wait_until(lambda: len(wire.adverts()) >= 5, 15, "ucarp could have spoken")
         assert {advert.source for advert in wire.adverts()} == {lab["a"].address()}
-    assert (worse.state(), better.state) == ("MASTER", "BACKUP")
+    assert (worse.state, better.state) == ("MASTER", "BACKUP")
 
 
 def test_a_wrong_password_is_not_believed(lab: Lab) -> None:
@@ -118,7 +118,7 @@ def test_a_wrong_password_is_not_believed(lab: Lab) -> None:
     stranger.start()
     stranger.wait_state("MASTER", UCARP_PATIENCE_S)
     ours.wait_for(lambda one: one["adverts"]["rejected"].get("bad-digest", 0) >= 3, "rejects its adverts")
-    assert ours.state() == "MASTER"
+    assert ours.state == "MASTER"
     assert ours.group()["transitions"] == before
     assert "Bad digest" in stranger.log()
 

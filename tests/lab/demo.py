@@ -102,7 +102,7 @@ def obstacle() -> str:
         if subprocess.run(["unshare", "--net", "--uts", "true"], capture_output=True, timeout=10, check=False).returncode == 0:
             return ""
     if privileged:
-        return "root may not make network namespaces here, as in an unprivileged container: start the container with `--privileged`"
+        return "root may not make network namespaces here, as in most containers: run the container with `--privileged`"
     return (
         "this user may not make user namespaces: run `sudo make demo`, or allow them with `sudo sysctl -w user.max_user_namespaces=10000`"
         " (Debian: also `kernel.unprivileged_userns_clone=1`, Ubuntu: also `kernel.apparmor_restrict_unprivileged_userns=0`)"
@@ -123,13 +123,18 @@ def play(stage: Stage, interrupts: Interrupts) -> None:
                 return
             outcome = Outcome(0, 0, f"not over {LIMIT_S} s after the beginning: is this machine very busy?")
         except (LabError, OSError, subprocess.SubprocessError) as error:
-            outcome = Outcome(0, 0, str(error).splitlines()[0])
+            outcome = Outcome(0, 0, summary(error))
         story.outcomes.append(outcome)
-        story.tell(
-            NARRATOR, f"step {number}: " + (outcome.remark or f"{outcome.outage_ms:.0f} ms out, {outcome.lost} lost: as it should be")
-        )
+        cost = f"{outcome.outage_ms:.0f} ms out, {outcome.lost} lost"
+        story.tell(NARRATOR, f"step {number}: {outcome.remark or f'{cost}, as it should be'}")
         if outcome.remark:
             return
+
+
+def summary(error: Exception) -> str:
+    """The first line of an error and, where a log follows, the last one."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ... ".join(lines[:: max(1, len(lines) - 1)])
 
 
 def table(outcomes: list[Outcome], *, colour: bool) -> list[str]:
@@ -164,6 +169,17 @@ def closing(story: Story, *, colour: bool) -> list[str]:
     ]
 
 
+def perform(interrupts: Interrupts) -> Story:
+    """Build everything, play, and clear up."""
+    with Lab.simple(3) as lab:
+        sidecars = {sidecar.host.name: sidecar for sidecar in members(lab)}
+        hosts = {name: HostLine(name, sidecar.host.address()) for name, sidecar in sidecars.items()}
+        stage = Stage(lab, sidecars, Story(TARGET, [scene.title for scene in SCENES], hosts))
+        with Show(stage, audience(sys.stdout)):
+            play(stage, interrupts)
+        return stage.story
+
+
 def main() -> int:
     """0 when every step did what it should, 1 when not or when it cannot run here, 128 + signal when interrupted."""
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
@@ -173,16 +189,17 @@ def main() -> int:
     interrupts = Interrupts()
     signal.alarm(LIMIT_S)
     print("Three hosts, a switch and a client, as network namespaces: building ...", flush=True)
-    with Lab.simple(3) as lab:
-        sidecars = {sidecar.host.name: sidecar for sidecar in members(lab)}
-        hosts = {name: HostLine(name, sidecar.host.address()) for name, sidecar in sidecars.items()}
-        story = Story(TARGET, [scene.title for scene in SCENES], hosts)
-        stage = Stage(lab, sidecars, story)
-        with Show(stage, audience(sys.stdout)):
-            play(stage, interrupts)
-    if interrupts.number and interrupts.number != signal.SIGALRM:
+    story, problem = None, ""
+    try:
+        story = perform(interrupts)
+    except (LabError, OSError, subprocess.SubprocessError) as error:
+        problem = str(error)
+    if interrupts.number not in (0, signal.SIGALRM):
         print("demo: interrupted; nothing is left behind", file=sys.stderr)
         return 128 + interrupts.number
+    if story is None:
+        print(f"demo: the network cannot be built: {problem}", file=sys.stderr)
+        return 1
     print("\n".join(closing(story, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
     return 1 if any(outcome.remark for outcome in story.outcomes) else 0
 

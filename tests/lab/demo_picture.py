@@ -50,11 +50,11 @@ def picture(story: Story, columns: int = COLUMNS) -> list[Line]:
 
 
 def _title(story: Story, columns: int) -> Line:
-    progress = f"step {story.step} of {len(story.titles)}" if story.step else "building the network"
+    progress = f"step {story.step} of {len(story.titles)}" if story.step else "starting"
     seconds = int(story.now_s)
     clock = f"{progress}   {seconds // 60}:{seconds % 60:02}"
     title = "kubecarp demo"
-    subtitle = "   one address, three hosts, an advert each second"
+    subtitle = "   one address, three hosts, 1 s adverts"
     room = max(0, columns - 2 - len(title) - len(subtitle) - len(clock))
     return [(title, "bold"), (subtitle, ""), (" " * room, ""), (clock, "dim")]
 

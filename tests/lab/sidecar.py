@@ -158,9 +158,10 @@ class Sidecar:
         """The status of one group (the first when left out)."""
         return next(entry for entry in self.status()["groups"] if name in (None, entry["name"]))
 
-    def state(self, name: str | None = None) -> str:
-        """INIT, BACKUP, MASTER or HANDOVER."""
-        state: str = self.group(name)["state"]
+    @property
+    def state(self) -> str:
+        """The state of the first group: INIT, BACKUP, MASTER or HANDOVER."""
+        state: str = self.group()["state"]
         return state
 
     def wait_for(
@@ -214,7 +215,7 @@ def wait_single_master(sidecars: Sequence[Sidecar], name: str | None = None, tim
     states: dict[str, str] = {}
 
     def settled() -> bool:
-        states.update({one.host.name: one.state(name) for one in sidecars})
+        states.update({one.host.name: one.group(name)["state"] for one in sidecars})
         return sorted(states.values()) == ["BACKUP"] * (len(sidecars) - 1) + ["MASTER"]
 
     try:
@@ -246,7 +247,7 @@ def stays(sidecars: Sequence[Sidecar], states: Sequence[str], duration_s: float)
     """Assert that states do not change for a while (a negative can only be waited for)."""
     ends = time.monotonic() + duration_s
     while time.monotonic() < ends:
-        seen = [one.state() for one in sidecars]
+        seen = [one.state for one in sidecars]
         if seen != list(states):
             raise LabError(f"states became {seen}, expected {list(states)} to last {duration_s:g} s")
         time.sleep(0.02)

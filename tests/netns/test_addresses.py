@@ -119,7 +119,7 @@ def test_an_address_deleted_by_hand_is_put_back(lab: Lab) -> None:
     lab["a"].namespace.ip(f"addr del {VIP4}/32 dev {device}")
     wait_until(lambda: lab["a"].held_addresses() == [VIP4], 2, "the address is back")
     assert member.group()["transitions_by_reason"].keys() >= {"started"}
-    assert member.state() == "MASTER"
+    assert member.state == "MASTER"
 
 
 @pytest.mark.parametrize("virtual_mac", [True, False], ids=["virtual-mac", "physical-mac"])
@@ -197,4 +197,4 @@ def test_two_sidecars_on_one_host_leave_each_other_alone(lab: Lab) -> None:
     assert sorted(host.held_addresses()) == ["10.77.0.101", "10.77.0.102"]
     other.stop()
     assert host.held_addresses() == ["10.77.0.101"]
-    assert one.state() == "MASTER"
+    assert one.state == "MASTER"

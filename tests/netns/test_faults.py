@@ -34,7 +34,7 @@ def test_a_split_brain_heals(lab: Lab, partition: str) -> None:
     else:
         PARTITIONS[partition](lab, first.host)
         second.wait_for(lambda one: one["state"] == "MASTER" and one["since_s"] > 1, "is a second master for a while")
-    assert first.state() == "MASTER"
+    assert first.state == "MASTER"
     lab.heal(first.host)
     lab.heal(second.host)
     wait_master(first, second)
@@ -154,7 +154,7 @@ def test_replays_do_not_keep_a_dead_master_alive(lab: Lab) -> None:
         recorded = [wire.wait_for_advert().frame.data for _ in range(3)]
     lab.kill(first.host)
     ends = time.monotonic() + 5
-    while second.state() != "MASTER":
+    while second.state != "MASTER":
         assert time.monotonic() < ends, "the backup believes a recording"
         inject(lab.client.namespace, "eth0", recorded)
     assert second.host.held_addresses() == [VIP4]

@@ -131,8 +131,10 @@ def test_a_waiting_down_is_dropped_when_the_group_is_taken_again(lab: Lab) -> No
         assert hands.held(plans[-1])
         assert await hands.do(*plans[0].take, expires=time.monotonic() - 0.1) == [errno.ETIME] * 2
         assert not hands.held(plans[0])
-        for plan in plans:
-            await hands.do(*plan.remove, urgent=False)
+        down = asyncio.ensure_future(hands.do(*plans[0].rest, *plans[-1].rest, urgent=False))
+        gone = [asyncio.ensure_future(hands.do(*plan.remove, urgent=False)) for plan in plans]
+        assert [await removal for removal in gone] == [[0]] * 5
+        assert (await down)[1] == errno.ECANCELED, "a device that goes need not go down first"
 
     inside(lab["a"], work)
 

@@ -69,7 +69,8 @@ class Host:
 
     def boot(self, now: float, identity: Identity) -> None:
         """Start the process, with what it found of its state."""
-        self.alive, self.identity, self.stalled = True, identity, False
+        self.die(host=False)
+        self.alive, self.identity = True, identity
         self.engine = Engine(self.config, identity, self.dice.getrandbits)
         self.feed(lambda engine, at: engine.start(at), now)
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 from carp_protocol.config import GroupConfig, Mode
 from carp_protocol.counter import Identity
@@ -81,6 +82,12 @@ class World:
         """Give one member an input of another kind than packets and timers."""
         self.hosts[number].feed(action, self.now)
         self._after(self.hosts[number])
+
+    def reconfigure(self, number: int, **fields: Any) -> None:
+        """Reload one member with other settings."""
+        config = replace(self.hosts[number].config, **fields)
+        self.do(number, lambda engine, now: engine.reconfigure(config, now))
+        self.hosts[number].config = config
 
     def inject(self, data: bytes, claims: int, *receivers: int) -> None:
         """An attacker's packet, at once, with the source address of member ``claims``."""

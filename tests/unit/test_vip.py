@@ -28,14 +28,8 @@ def group(*addresses: str, name: str = "web", vhid: int = 7, interface: str | No
 
 def address(text: str, index: int = 2, flags: int = 0, *, ours: bool = False) -> Address:
     parsed = ip_interface(text)
-    return Address(
-        index=index,
-        address=str(parsed.ip),
-        prefix=parsed.network.prefixlen,
-        family=parsed.version,
-        flags=flags,
-        protocol=112 if ours else 0,
-    )
+    prefix, protocol = parsed.network.prefixlen, 112 if ours else 0
+    return Address(index=index, address=str(parsed.ip), prefix=prefix, family=parsed.version, flags=flags, protocol=protocol)
 
 
 def macvlan(name: str = "carp7-2", index: int = 5, owner: str = f"kubecarp:{STATE_DIR}:web", *, vhid: int = 7, up: bool = False) -> Link:
@@ -82,7 +76,6 @@ def test_the_physical_mac_touches_no_device() -> None:
     "device",
     [
         pytest.param(macvlan(owner="kubecarp:/other:web"), id="of another sidecar"),
-        pytest.param(macvlan(owner=""), id="not marked"),
         pytest.param(macvlan(vhid=8), id="with another MAC"),
     ],
 )

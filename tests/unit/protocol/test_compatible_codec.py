@@ -32,8 +32,8 @@ def config_with(*addresses: str, key: bytes = PASSWORD, accept: tuple[bytes, ...
     return make_config(Mode.COMPATIBLE, addresses=tuple(map(ip_interface, addresses)), authentication=authentication)
 
 
-def receive(codec: CompatibleCodec, data: bytes, source: int = 2, now: float = 0.0, **origin: Any) -> Heard:
-    return codec.receive_untrusted(data, origin_of(source, **origin), now)
+def receive(codec: CompatibleCodec, data: bytes, now: float = 0.0, **origin: Any) -> Heard:
+    return codec.receive_untrusted(data, origin_of(2, **origin), now)
 
 
 def reason_of(codec: CompatibleCodec, data: bytes, now: float = 0.0, **origin: Any) -> str:
@@ -88,7 +88,7 @@ def test_rejected(data: bytes, reason: str) -> None:
 @pytest.mark.parametrize("source", ["0.0.0.0", "10.99.0.100", "203.0.113.9"])
 def test_any_source_but_our_own_is_accepted(source: str) -> None:
     codec = make_codec(addresses=(V1_ADDRESS,))
-    assert codec.receive_untrusted(V1, replace(origin_of(2), source=source), 0.0).trust is Trust.FRESH
+    assert receive(codec, V1, source=source).trust is Trust.FRESH
     assert reason_of(codec, V1, own_address=True) == "twin"
 
 
