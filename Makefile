@@ -19,8 +19,8 @@ demo: $(VENV)/.base ## watch an address survive the death of its host (under a m
 test: $(VENV)/.all programs ## run everything: static checks and every layer of tests
 	@$(RUN)
 
-check: $(VENV)/.all ## run what takes less than a minute: static checks and unit tests
-	@$(RUN) static unit
+check: $(VENV)/.all ## run what takes less than a minute: static checks, unit tests and simulated clusters
+	@$(RUN) static unit simulation
 
 lint: $(VENV)/.all ## run the static checks: ruff, mypy, import-linter
 	@$(RUN) static
@@ -30,7 +30,7 @@ format: $(VENV)/.all ## format the code, and repair what ruff can repair
 	@$(VENV)/bin/ruff format
 
 fuzz: $(VENV)/.all ## look for bad packets and bad schedules for a long time
-	@$(PY) -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=14400
+	@$(PY) -m pytest tests/fuzz tests/simulation/test_machine.py --hypothesis-profile=fuzz --timeout=14400
 
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit

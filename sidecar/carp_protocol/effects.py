@@ -8,6 +8,7 @@ __all__ = [
     "Announce",
     "Effect",
     "IdentityChanged",
+    "MasterDead",
     "PacketRejected",
     "ProbeAddress",
     "ProbeMaster",
@@ -95,6 +96,15 @@ class ProbeMaster:
 
 
 @dataclass(frozen=True, slots=True)
+class MasterDead:
+    """The host at ``source``, or its sidecar, has not answered since ``silent_since``: news for other groups that follow it."""
+
+    source: str
+    reason: Reason
+    silent_since: float
+
+
+@dataclass(frozen=True, slots=True)
 class PacketRejected:
     """A packet that changed nothing, and why. ``source`` is what the packet claims."""
 
@@ -133,6 +143,7 @@ Effect = (
     | Announce
     | ProbeAddress
     | ProbeMaster
+    | MasterDead
     | PacketRejected
     | SplitBrain
     | AddressConflict

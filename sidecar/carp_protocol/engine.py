@@ -9,16 +9,18 @@ __all__ = ["Engine"]
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .compatible import CompatibleCodec
 from .config import GroupConfig, Mode
 from .counter import Identity, TokenBucket
+from .demotion import Demotions
 from .effects import (
     AddressConflict,
     Announce,
     Effect,
     IdentityChanged,
+    MasterDead,
     PacketRejected,
     ProbeAddress,
     ProbeMaster,
@@ -47,8 +49,10 @@ from .timing import (
 
 _MULTICAST_TTL = 255
 """A multicast advert with less has passed a router: it is not from this segment (protocol.md 1.4, row 3)."""
-_MAX_DEMOTION = 254
+_CONFIGURED = "configuration"
 _NEVER_MASTER = 255
+_INTRODUCTIONS = 16
+"""Backups of a group up to this size put each other on record at the start, so that a successor is believed at once."""
 _PENDING_EFFECTS = 1024
 """The shell drains after every input; the bound is for one that does not."""
 
@@ -77,7 +81,8 @@ class Engine:
         """Whose adverts are followed; None: nobody's, or this member is the master."""
         self.rival: MasterSeen | None = None
         """The last worse master heard while being one."""
-        self.demotions: dict[str, int | None] = {}
+        self.demotions = Demotions()
+        self.demotions.set(_CONFIGURED, config.demotion)
         self._random_bits = random_bits
         self._strict = StrictCodec(config, identity, random_bits) if config.authentication.mode is Mode.STRICT else None
         self._codec: StrictCodec | CompatibleCodec = self._strict or CompatibleCodec(config, random_bits)
@@ -99,8 +104,6 @@ class Engine:
         self._closing = False
         self._foreign_owner = ""
         self._use_timing()
-
-    # ---- inputs -----------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Enter the election: a Strict member asks who is there, a Compatible one listens for a dead time."""
@@ -139,13 +142,18 @@ class Engine:
             self._packets += self._strict.reply(self._standing, heard, master_for_s, now)
         if heard.kind is Kind.ADVERT and heard.trust is Trust.FRESH:
             self._hear_advert(heard, origin, now)
+        elif heard.kind is Kind.NOTICE and heard.trust is Trust.FRESH and heard.master_for_s and self.state is State.MASTER:
+            self._note_overlap(heard, origin, now, won=True)
 
     def receive_evidence(self, evidence: Evidence, source: str, now: float) -> None:
         """The master's host, or the sidecar on it, answered a ProbeMaster."""
         if self._suspicion and self._suspicion.source == source and self.state is State.BACKUP:
-            verdict = self._suspicion.receive_evidence(evidence)
-            if verdict:
-                self._plan_takeover(verdict, now)
+            self._conclude(self._suspicion, self._suspicion.receive_evidence(evidence), now)
+
+    def hear_of_death(self, dead: MasterDead, now: float) -> None:
+        """Another group of this host found a master dead; if ours was on the same host and is silent too, it is."""
+        if self._suspicion and self._suspicion.source == dead.source and self._suspicion.confirms(dead.reason, dead.silent_since):
+            self._plan_takeover(dead.reason, now)
 
     def address_answered(self, owner: str) -> None:
         """Somebody answered for an address of the group: a master, or a foreign host. Listen for the dead time."""
@@ -183,12 +191,7 @@ class Engine:
     def set_demotion(self, name: str, amount: int | None, now: float) -> None:
         """Set, change or (amount 0) lift one named demotion; None takes the member out of the election."""
         self._step_down_if_stalled(now)
-        before = (self.demotion, self.excluded)
-        if amount == 0:
-            self.demotions.pop(name, None)
-        else:
-            self.demotions[name] = amount
-        if (self.demotion, self.excluded) != before:
+        if self.demotions.set(name, amount):
             self._standing_changed(now)
 
     def allow_preemption(self) -> None:
@@ -201,6 +204,7 @@ class Engine:
         interval_changed = config.advertisement_interval_s != self.config.advertisement_interval_s
         self._step_down_if_stalled(now)
         self.config = config
+        self.demotions.set(_CONFIGURED, config.demotion)
         self._use_timing()
         if codec_changed or interval_changed:
             self._codec.reconfigure(config, now)
@@ -232,8 +236,6 @@ class Engine:
         if self._dead_at is not None and now >= self._dead_at:
             self._master_timed_out(self._dead_at, now)
 
-    # ---- outputs ----------------------------------------------------------------------------------------------
-
     def next_timer(self) -> float | None:
         """When ``handle_timer`` is due; None: only an input can change anything."""
         timers = [self._advert_at, self._dead_at, self._handover_until, self._solicit_at]
@@ -260,21 +262,9 @@ class Engine:
         return self._closing and self.state is State.INIT
 
     @property
-    def demotion(self) -> int:
-        """The sum of all demotions, 0 to 254."""
-        return min(_MAX_DEMOTION, self.config.demotion + sum(amount or 0 for amount in self.demotions.values()))
-
-    @property
-    def excluded(self) -> bool:
-        """Out of the election by a demotion of None."""
-        return None in self.demotions.values()
-
-    @property
     def strict(self) -> StrictCodec | None:
         """The codec of a Strict group, for its identity and the peers on record."""
         return self._strict
-
-    # ---- what is heard ----------------------------------------------------------------------------------------
 
     def _hear_advert(self, heard: Heard, origin: Origin, now: float) -> None:
         self._foreign_owner = ""
@@ -289,17 +279,23 @@ class Engine:
     def _meet_master(self, heard: Heard, origin: Origin, now: float) -> None:
         """As MASTER, hear another: the worse one goes, the better one says so at once."""
         reason = as_master(self._standing, heard.standing, self.config.authentication.mode, self.config.authentication.dialect)
-        overlap_s = now - self.since if heard.master_for_s is None else min(now - self.since, heard.master_for_s)
-        known = heard.master_for_s is not None or reason is None
-        if overlap_s >= RACE_S and known:
-            self._effects.append(SplitBrain(origin.source, won=reason is None))
+        self._note_overlap(heard, origin, now, won=reason is None)
         if reason:
             self._change(reason, now)
-            return
-        self.rival = MasterSeen(origin.source, heard.standing, now)
-        if self._reassertions.take(now):
+        elif self._reassertions.take(now):
             self._effects.append(Announce())
             self._advertise(now)
+
+    def _note_overlap(self, heard: Heard, origin: Origin, now: float, *, won: bool) -> None:
+        """Two masters for longer than a race are a split brain, counted once. A loser that leaves without a word tells the winner."""
+        rival, self.rival = self.rival, MasterSeen(origin.source, heard.standing, now)
+        counted = rival and rival.source == origin.source and now - rival.heard_at < self._timing.dead_time_s(self._timing.interval_s)
+        his_s = heard.master_for_s if heard.master_for_s is not None else now if won else 0.0
+        if counted or min(now - self.since, his_s) < RACE_S:
+            return
+        self._effects.append(SplitBrain(origin.source, won=won))
+        if self._strict and not won:
+            self._packets.append(self._strict.notice(self._standing, heard, now - self.since))
 
     def _follow(self, heard: Heard, origin: Origin, now: float) -> None:
         """As BACKUP, hear a master: wait for its next advert, or take over from it."""
@@ -327,22 +323,22 @@ class Engine:
         self.master = MasterSeen(origin.source, heard.standing, now)
         master_interval_s = heard.interval_s if self._strict else self._timing.interval_s
         self._wait_for_death(master_interval_s, now)
-        if not self._may_be_suspected(origin.source):
+        if not (self.config.suspicion and self._may_be_master) or origin.source in self._unaskable:
             self._suspicion = None
             return
         if self._suspicion is None or self._suspicion.source != origin.source:
             self._suspicion = Suspicion(origin.source)
-        due_s = replace(self._timing, interval_s=heard.interval_s).advert_interval_s(heard.standing.advskew)
+        due_s = self._timing.advert_interval_s(heard.standing.advskew, heard.interval_s)
         if self._suspicion.heard_advert(due_s, now) and self._probes.take(now):
             self._effects.append(ProbeMaster(origin.source))
 
-    def _may_be_suspected(self, source: str) -> bool:
-        """Not without a real address: a master that speaks from a virtual one, or from none, cannot be asked."""
-        return self.config.suspicion and self._may_be_master and source not in self._unaskable
-
     def _doubt(self, heard: Heard, origin: Origin, now: float) -> None:
         """A right digest, but perhaps a recording: ask its sender, and give it a moment before acting against it."""
-        if heard.kind is not Kind.ADVERT or not self._strict:
+        if not self._strict:
+            return
+        if heard.kind is not Kind.ADVERT:
+            if heard.kind is Kind.SOLICIT and self.state is State.BACKUP and len(self._strict.peers) < _INTRODUCTIONS:
+                self._packets += self._strict.challenge(self._standing, heard, now)
             return
         self._effects.append(PacketRejected(heard.trust.value, origin.source, f"{heard.standing.sender_id:016x}"))
         self._packets += self._strict.challenge(self._standing, heard, now)
@@ -352,20 +348,18 @@ class Engine:
         if self._dead_at is not None and not self._dead_held:
             self._dead_at, self._dead_held = max(self._dead_at, verified_at), True
 
-    # ---- what the deadlines do --------------------------------------------------------------------------------
-
     def _step_down_if_stalled(self, now: float) -> None:
         """A master this late has been succeeded: it drops the addresses before it does or says anything."""
         limit_s = 2 * HANDOVER_LIMIT_S if self.state is State.HANDOVER else self._timing.stall_limit_s
         if self.state.holds_addresses and now - self._spoke_at > limit_s:
             self._change(Reason.STALLED, now)
 
-    def _advertise(self, now: float) -> None:
+    def _advertise(self, now: float, *, again: bool = False) -> None:
+        """Say what we are; ``again``: this is news, which one lost packet must not keep from anybody for an interval."""
         self._packets.append(self._codec.advert(self._standing, now - self.since, now))
-        follow_up = self._strict and self._spoke_at <= self.since and now <= self.since
         self._spoke_at = now
         interval_s = self._timing.advert_interval_s(self._standing.advskew)
-        self._advert_at = now + (min(FOLLOW_UP_S, interval_s) if follow_up else interval_s)
+        self._advert_at = now + (min(FOLLOW_UP_S, interval_s) if again and self._strict else interval_s)
 
     def _wait_for_death(self, master_interval_s: float, now: float) -> None:
         """Arm the dead time. carp(4) has no tie-break: less than a step of advskew, at random, parts equals that gave way to each other."""
@@ -382,8 +376,9 @@ class Engine:
 
     def _solicit(self, now: float) -> None:
         """Ask who is master; after enough silence nobody is there, and the best of those who asked takes over."""
-        if self._solicits_left and self._strict:
-            self._solicits_left -= 1
+        late = self._solicit_at is not None and now - self._solicit_at > SOLICIT_SPACING_S  # ourselves: answers may be unread
+        if self._strict and (self._solicits_left or late):
+            self._solicits_left = max(0, self._solicits_left - (not late))
             self._packets.append(self._strict.question(self._standing, now))
             self._solicit_at = now + SOLICIT_SPACING_S
         else:
@@ -402,7 +397,11 @@ class Engine:
         ask, verdict = suspicion.handle_timer(now)
         if ask:
             self._effects.append(ProbeMaster(suspicion.source))
-        if verdict:
+        self._conclude(suspicion, verdict, now)
+
+    def _conclude(self, suspicion: Suspicion, verdict: Reason | None, now: float) -> None:
+        if verdict and suspicion.silent_since is not None:
+            self._effects.append(MasterDead(suspicion.source, verdict, suspicion.silent_since))
             self._plan_takeover(verdict, now)
 
     def _master_timed_out(self, due: float, now: float) -> None:
@@ -426,8 +425,6 @@ class Engine:
         if self._foreign_owner:
             self._effects.append(AddressConflict(self._foreign_owner))
         self._change(reason, now)
-
-    # ---- transitions ------------------------------------------------------------------------------------------
 
     def _change(self, reason: Reason, now: float) -> None:
         """Go where ``reason`` leads, and set up what the new state needs."""
@@ -453,8 +450,7 @@ class Engine:
     def _become_master(self, now: float) -> None:
         self.master, self._foreign_owner, self._yielded = None, "", False
         self._effects.append(TakeAddresses())
-        self._spoke_at = self.since
-        self._advertise(now)
+        self._advertise(now, again=True)
 
     def _enter_backup(self, reason: Reason, now: float) -> None:
         self._preempt_at = now + self.config.preemption.delay_s
@@ -480,7 +476,7 @@ class Engine:
         """Say the new standing at once: a master so that a better member takes over, and one that may not stay leaves."""
         if self.state is State.MASTER:
             if self._may_be_master:
-                self._advertise(now)
+                self._advertise(now, again=True)
             else:
                 self._bow_out(Reason.EXCLUDED, now)
         elif not self._may_be_master:
@@ -488,16 +484,15 @@ class Engine:
         elif self.state is State.BACKUP and self._dead_at is None:
             self._seek(now)
 
-    # ---- what this member is ----------------------------------------------------------------------------------
-
     @property
     def _may_be_master(self) -> bool:
-        return self.config.advskew != _NEVER_MASTER and not self.excluded
+        return self.config.advskew != _NEVER_MASTER and not self.demotions.excluded
 
     @property
     def _standing(self) -> Standing:
-        return own_standing(self.config, self.demotion, self._strict.sender_id if self._strict else 0)
+        return own_standing(self.config, self.demotions.total, self._strict.sender_id if self._strict else 0)
 
     def _use_timing(self) -> None:
+        # A master that speaks from a virtual address, or from none, cannot be asked whether it lives.
         self._unaskable = {"0.0.0.0", "::", *(str(address.ip) for address in self.config.addresses)}
         self._timing = timing_of(self.config)

@@ -126,9 +126,9 @@ class StrictCodec:
             peer_counter=self._last_counter(peer_id),
         )
 
-    def notice(self, standing: Standing, answer_to: Heard) -> bytes:
-        """Answer a challenge without claiming to be master."""
-        return self._encode(Kind.NOTICE, standing, **self._answer(answer_to))
+    def notice(self, standing: Standing, answer_to: Heard, was_master_for_s: float = 0.0) -> bytes:
+        """Answer without claiming to be master, or tell the better master of a split brain for how long one was."""
+        return self._encode(Kind.NOTICE, standing, master_for_ms=int(was_master_for_s * 1000), **self._answer(answer_to))
 
     def challenge(self, standing: Standing, doubted: Heard, now: float) -> list[bytes]:
         """Ask the sender of a doubtful packet whether it lives, unless it was just asked."""

@@ -38,6 +38,7 @@ class Evidence(Enum):
 class _Round:
     """One alarm: questions asked so far and what was answered."""
 
+    began: float
     asked: int = 0
     host_answered: bool = False
     process_answered: bool = False
@@ -53,14 +54,21 @@ class Suspicion:
         self.host_answers = False
         self.process_answers = False
         self._expected_at: float | None = None
+        self._heard_at = 0.0
         self._interval_s = 0.0
         self._jitter_s = 0.0
         self._round: _Round | None = None
         self._timer: float | None = None
 
     @property
-    def suspects(self) -> bool:
-        return self._round is not None
+    def silent_since(self) -> float | None:
+        """When the questions began; None while all is well."""
+        return self._round.began if self._round else None
+
+    def confirms(self, verdict: Reason, silent_since: float) -> bool:
+        """Whether another group's verdict about this host holds here too: nothing heard since, and the evidence counts."""
+        counts = self.host_answers if verdict is Reason.MASTER_HOST_DEAD else self.process_answers
+        return counts and self._heard_at < silent_since
 
     def heard_advert(self, interval_s: float, now: float) -> bool:
         """The master spoke; the next advert is due after ``interval_s``. Whether to ask it now, to learn what it answers."""
@@ -73,6 +81,7 @@ class Suspicion:
             self.process_answers &= self._round.process_answered
             self._calibrations = _CALIBRATIONS
         self._round = None
+        self._heard_at = now
         self._interval_s = interval_s
         self._expected_at = now + interval_s
         margin = max(interval_s / 8, _JITTER_FACTOR * self._jitter_s, _MIN_MARGIN_S)
@@ -91,9 +100,10 @@ class Suspicion:
         due, self._timer = self._timer, None
         if due is None:
             return False, None
-        if self._round is None or now - due > 2 * self._spacing_s:
-            self._round = _Round()  # late ourselves: answers may be waiting unread, so ask anew
-        if self._round.asked < _QUESTIONS:
+        if self._round is None:
+            self._round = _Round(now)
+        late = now - due > 2 * self._spacing_s  # ourselves: answers may be waiting unread, so ask again, but not for ever
+        if self._round.asked < (2 * _QUESTIONS if late else _QUESTIONS):
             self._round.asked += 1
             self._timer = now + self._spacing_s
             return True, None

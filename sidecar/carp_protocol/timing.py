@@ -47,9 +47,10 @@ class Timing:
     skewed_dead_time: bool = False
     """OpenBSD multiplies the skew too: 3 x (b + s/256) instead of 3b + s/256."""
 
-    def advert_interval_s(self, sent_advskew: int) -> float:
-        """Between two adverts of a master that sends this advskew: U(1 + s/256)."""
-        return self.interval_s + self._skew_s(sent_advskew, self.interval_s)
+    def advert_interval_s(self, sent_advskew: int, master_interval_s: float | None = None) -> float:
+        """Between two adverts of a master that sends this advskew: U(1 + s/256), U our interval or the one it says it uses."""
+        interval_s = self.interval_s if master_interval_s is None else master_interval_s
+        return interval_s + self._skew_s(sent_advskew, interval_s)
 
     def dead_time_s(self, master_interval_s: float) -> float:
         """Silence after which the master counts as dead: U(3 + s/256), U the interval the master says it uses."""

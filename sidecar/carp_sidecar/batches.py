@@ -4,7 +4,7 @@ Urgent batches go first, all that wait in one send. Lazy ones are carried out re
 request only whether it sets a device up or down (``rtnl``).
 """
 
-__all__ = ["Batch", "BatchQueue", "Channel", "Done", "Task", "carry_out", "carry_out_one", "widen"]
+__all__ = ["Batch", "BatchQueue", "Channel", "Done", "Task", "carry_out", "carry_out_one"]
 
 import errno
 import socket
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from carp_sidecar import rtnl
+from carp_sidecar.buffers import widen
 
 QUEUE_LIMIT = 8192  # batches: 16 for each of 512 groups; more is a kernel that stopped answering
 SEND_LIMIT = 2048  # requests in one send: their acknowledgements (768 bytes of accounting each) fit RECEIVE_BUFFER
@@ -26,8 +27,6 @@ SEND_BUFFER = 1 << 20  # bytes: SEND_LIMIT requests of 100 bytes must be one mes
 RECEIVE_BUFFER = 4 << 20  # bytes
 READ_SIZE = 1 << 16  # bytes: the kernel fills at most 32 KiB
 
-_SO_SNDBUFFORCE = 32  # asm-generic/socket.h
-_SO_RCVBUFFORCE = 33
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10  # acknowledgements without a copy of the request
 
@@ -187,7 +186,7 @@ class Channel:
     def _open(self) -> socket.socket:
         channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         channel.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-        widen(channel)
+        widen(channel, receive=RECEIVE_BUFFER, send=SEND_BUFFER)
         # The kernel's own timeout: Python's would add a poll to each of hundreds of acknowledgements.
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", ANSWER_TIMEOUT_S, 0))
         channel.bind((0, 0))
@@ -218,9 +217,3 @@ class Channel:
             self._socket.close()
             self._socket = self._open()
         return answers
-
-
-def widen(target: socket.socket) -> None:
-    """Room for many requests and for the answers to them; needs NET_ADMIN."""
-    target.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
-    target.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)

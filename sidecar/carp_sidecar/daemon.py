@@ -26,8 +26,9 @@ from carp_sidecar.netlink import Netlink
 from carp_sidecar.probe import Responder
 from carp_sidecar.report import group_status, iso_time
 from carp_sidecar.rtnl import ALIAS_PREFIX
-from carp_sidecar.runner import Runner, Services
+from carp_sidecar.runner import Runner
 from carp_sidecar.segment import Segment
+from carp_sidecar.services import Services
 from carp_sidecar.source import load
 from carp_sidecar.state import StateDir, StateDirInUse
 from carp_sidecar.vip import ParentSettings, choose_interface, sweep
@@ -92,6 +93,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Sweep what a dead predecessor left, then run the groups. Raises CarpError when that cannot be."""
+        gc.enable()  # everything is loaded; see cli
         await self._control.open()
         self._save_state()
         await self._netlink.start()

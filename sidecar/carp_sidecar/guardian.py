@@ -115,7 +115,10 @@ def main() -> None:
     # Opened now: later the permission, or a free descriptor, may be gone.
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
+    try:
+        netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
+    except PermissionError:  # in a user namespace: the host's limit has to do
+        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     netlink.bind((0, 0))
     wills = _read_until_the_end(sys.stdin.fileno())
     start = time.monotonic()

@@ -184,7 +184,8 @@ def configure(log_format: str, level: str, *, stream: TextIO | None = None) -> L
         handler.setFormatter(_JsonFormatter())
     root.addHandler(handler)
     root.setLevel(level.upper())
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for chatty in ("asyncio", "pyroute2"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     return handler
 
 

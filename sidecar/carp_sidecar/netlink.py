@@ -22,6 +22,7 @@ from carp_sidecar.batches import (
     ANSWER_TIMEOUT_S,
     QUEUE_LIMIT,
     READ_SIZE,
+    RECEIVE_BUFFER,
     Batch,
     BatchQueue,
     Channel,
@@ -29,8 +30,8 @@ from carp_sidecar.batches import (
     Task,
     carry_out,
     carry_out_one,
-    widen,
 )
+from carp_sidecar.buffers import widen
 from carp_sidecar.decoder import Decoder
 from carp_sidecar.links import Address, Change, Link, Links
 
@@ -273,7 +274,7 @@ def _open_monitor() -> socket.socket:
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     monitor = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
     try:
-        widen(monitor)
+        widen(monitor, receive=RECEIVE_BUFFER)
         bpf.attach(monitor, bpf.kernel_change_filter(rtnl.LEASE_S))
         monitor.bind((0, _MULTICAST_GROUPS))
     except OSError:

@@ -43,9 +43,9 @@ def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:
         "virtual_mac": config.virtual_mac_address if config.virtual_mac else None,
         "preemption": config.preemption.enabled,
         "demotion": {
-            "total": engine.demotion,
-            "excluded": engine.excluded,
-            "reasons": _demotions(runner),
+            "total": engine.demotions.total,
+            "excluded": engine.demotions.excluded,
+            "reasons": [{"name": name, "amount": amount} for name, amount in engine.demotions.items()],
         },
         "addresses": [{"address": str(address), "held": str(address.ip) in really_held} for address in config.addresses],
         "master": _master(runner, now),
@@ -61,17 +61,12 @@ def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:
     }
 
 
-def _demotions(runner: Runner) -> list[dict[str, Any]]:
-    named: dict[str, int | None] = {"configuration": runner.config.demotion} if runner.config.demotion else {}
-    return [{"name": name, "amount": amount} for name, amount in {**named, **runner.engine.demotions}.items()]
-
-
 def _master(runner: Runner, now: float) -> dict[str, Any] | None:
     engine = runner.engine
     if engine.state.holds_addresses:
         own = runner.own_source
         sender_id = engine.strict.sender_id if engine.strict else None
-        return _seen(own, sender_id, runner.config.advskew, engine.demotion, 0.0, local=True)
+        return _seen(own, sender_id, runner.config.advskew, engine.demotions.total, 0.0, local=True)
     if engine.master is None:
         return None
     standing = engine.master.standing

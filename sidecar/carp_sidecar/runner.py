@@ -4,15 +4,14 @@ After every input, in this order: carry out the effects, send the packets, arm o
 system call is somebody else's: addresses are the netlink thread's, hooks and logs other processes' and threads'.
 """
 
-__all__ = ["Runner", "Services"]
+__all__ = ["Runner"]
 
 import asyncio
 import logging
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from carp_protocol.config import GroupConfig, PeerMode
@@ -22,6 +21,7 @@ from carp_protocol.effects import (
     Announce,
     Effect,
     IdentityChanged,
+    MasterDead,
     PacketRejected,
     ProbeAddress,
     ProbeMaster,
@@ -35,47 +35,26 @@ from carp_protocol.effects import (
 from carp_protocol.engine import Engine
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
-from carp_sidecar.announce import Announcer
-from carp_sidecar.guardian import Will
 from carp_sidecar.health import HealthChecker
+from carp_sidecar.holder import Holder
 from carp_sidecar.links import Address, Link
-from carp_sidecar.logs import RejectedPackets, log_event
-from carp_sidecar.measurements import Measurements
-from carp_sidecar.netlink import Netlink
+from carp_sidecar.logs import log_event
 from carp_sidecar.segment import Segment
-from carp_sidecar.vip import AddressPlan, Missing, ParentSettings, choose_interface, plan_addresses
-from carp_sidecar.voice import Voice, make_voice
-from carp_sidecar.wills import Guardian
+from carp_sidecar.services import Services
+from carp_sidecar.vip import AddressPlan, Missing, choose_interface, plan_addresses
+from carp_sidecar.voice import make_voice
 from carp_sidecar.wire import WireFailed
 
 _log = logging.getLogger(__name__)
 
 _MAX_HOLD_S = 0.005
 """How long the first adverts of a master wait for its addresses: an attach takes 0.3 ms when the kernel is idle."""
-_FAREWELL_MS = 60
-"""Between a dead process's farewell and the removal of its addresses: the widest rank delay of a successor."""
+_RETRY_S = 1.0
 _CLOSE_LIMIT_S = 2.0
 _FINISH_LIMIT_S = 10.0
 """Removing a macvlan takes the kernel 15 ms, and 255 groups may leave together."""
 _QUIET_REASONS = frozenset({"unverified", "echo", "vrrp"})
 """Rejections that belong to a healthy network: counted, but logged at debug level only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the groups of a process share."""
-
-    loop: asyncio.AbstractEventLoop
-    netlink: Netlink
-    guardian: Guardian
-    measurements: Measurements
-    rejected: RejectedPackets
-    parent_settings: ParentSettings
-    state_dir: str
-    open_segment: Callable[[Link], Segment]
-    close_segment: Callable[[Segment], None]
-    report: Callable[[GroupConfig, dict[str, Any]], None]
-    identity_changed: Callable[..., None]
 
 
 class Runner:
@@ -85,7 +64,8 @@ class Runner:
         self.config = config
         self.engine = Engine(config, identity.for_group(config.name), secrets.randbits)
         self.engine.since = services.loop.time()
-        self.engine.demotions.update(demotions)
+        for name, amount in demotions.items():
+            self.engine.demotions.set(name, amount)
         self.link: Link | None = None
         self.waiting_for = "the interface is being looked for"
         self.sent = 0
@@ -95,17 +75,16 @@ class Runner:
         self.split_brains = 0
         self.takeover_s: float | None = None
         self.health = HealthChecker(self._on_health)
-        self.plan: AddressPlan | None = None
         self._services = services
         self._loop = services.loop
         self._segment: Segment | None = None
-        self._voice: Voice | None = None
-        self._announcer = Announcer(self._loop, self._send_frame)
+        self._holder = Holder(config.name, services, self._send_frame, self._taken, self._after)
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
         self._held: list[bytes] | None = None
         self._put_back = TokenBucket(rate_per_s=1, burst=10)
         self._detected_at = 0.0
-        self._releasing = 0
+        self._preparing = False
         self._started = False
         self._closed = asyncio.Event()
 
@@ -114,7 +93,7 @@ class Runner:
     def start(self) -> None:
         """Begin: checks at once, the election as soon as the interface is there."""
         for check in self.config.health_checks:
-            self.engine.demotions.setdefault(f"health/{check.name}", check.demotion)
+            self.engine.demotions.set(f"health/{check.name}", check.demotion)
         self.health.update(self.config.health_checks)
         self.place()
 
@@ -145,12 +124,15 @@ class Runner:
 
     def _make_plan(self) -> None:
         """Encode everything the path of a takeover needs; first make the macvlan if there is none."""
-        assert self.link
-        self.plan = plan_addresses(self.config, self.link, self._services.netlink.snapshot, self._services.state_dir)
-        if self.plan.prepare:
-            self._services.netlink.submit(self.plan.prepare, self._prepared, urgent=False)
+        if not self.link or self._preparing or self._closed.is_set():
             return
-        _ignore_router_adverts(self.plan)
+        plan = plan_addresses(self.config, self.link, self._services.netlink.snapshot, self._services.state_dir)
+        self._holder.plan = plan
+        if plan.prepare:
+            self._preparing = True
+            self._services.netlink.submit(plan.prepare, self._prepared, urgent=False)
+            return
+        _ignore_router_adverts(plan)
         self.refresh_voice()
         if self.link.running and not self._started:
             self.engine.start(self._loop.time())
@@ -160,22 +142,33 @@ class Runner:
         self._after()
 
     def _prepared(self, errnos: list[int]) -> None:
-        if self._segment and not self._closed.is_set():
-            failed = next((number for number in errnos if number), 0)
-            if failed:
-                self._wait_for(f"the virtual MAC device cannot be made: {os.strerror(failed)}; virtual_mac = false does without it")
-            else:
-                self._make_plan()
+        """Plan again with the device; one that exists already, and every other refusal, is tried again."""
+        self._preparing = False
+        if not self._segment or self._closed.is_set():
+            return
+        failed = next((number for number in errnos if number), 0)
+        if failed:
+            why = os.strerror(failed)
+            self._wait_for(f"the virtual MAC device cannot be made: {why}; trying again, virtual_mac = false does without it")
+            self._loop.call_later(_RETRY_S, self._make_plan)
+        else:
+            self.waiting_for = ""
+            self._make_plan()
 
     def refresh_voice(self) -> None:
         """Encode anew what is sent: the host's own address, from which adverts come, may have changed."""
         if self.link and self.plan:
-            self._voice = make_voice(self.config, self.plan, self.link, self._services.netlink.snapshot)
+            self._holder.voice = make_voice(self.config, self.plan, self.link, self._services.netlink.snapshot)
+
+    @property
+    def plan(self) -> AddressPlan | None:
+        """The requests of this group on its interface; None while there is none."""
+        return self._holder.plan
 
     @property
     def own_source(self) -> str:
         """The address our adverts come from."""
-        return self._voice.sources[0] if self._voice else ""
+        return self._holder.voice.sources[0] if self._holder.voice else ""
 
     def needs_restart(self, config: GroupConfig) -> bool:
         """Whether the change is one of identity: another VHID, interface, kind of device or authentication."""
@@ -185,10 +178,10 @@ class Runner:
 
     def reconfigure(self, config: GroupConfig) -> None:
         """Go on with other settings, in the same state; addresses that stay are not touched."""
-        old, self.config = self.plan, config
+        former, self.config = self.plan, config
         wanted = {f"health/{check.name}" for check in config.health_checks}
         now = self._loop.time()
-        for name in [name for name in self.engine.demotions if name.startswith("health/") and name not in wanted]:
+        for name in [name for name, _ in self.engine.demotions.items() if name.startswith("health/") and name not in wanted]:
             self.engine.set_demotion(name, 0, now)
         for check in config.health_checks:
             if not self.health.passing(check.name):
@@ -197,11 +190,8 @@ class Runner:
         self.engine.reconfigure(config, now)
         if self.link and self.plan:
             self._make_plan()
-            gone = [request for request in old.drop if request not in self.plan.drop] if old else []
-            if self.engine.state.holds_addresses:
-                self._services.netlink.submit([*gone, *self.plan.take])
-                self._announce()
-                self._leave_will()
+            if former and self.engine.state.holds_addresses:
+                self._holder.change(former, self._farewell())
         self._after()
 
     async def close(self) -> None:
@@ -229,7 +219,7 @@ class Runner:
             log_event(_log, logging.WARNING, f"{plan.device_name} was not removed in time", group=self.config.name)
 
     def _leave_segment(self) -> None:
-        self._announcer.stop()
+        self._holder.stop_announcing()
         if self._timer:
             self._timer.cancel()
         segment, self._segment = self._segment, None
@@ -247,6 +237,10 @@ class Runner:
         self.engine.receive_evidence(evidence, source, self._loop.time())
         self._after()
 
+    def hear_of_death(self, dead: MasterDead) -> None:
+        self.engine.hear_of_death(dead, self._loop.time())
+        self._after()
+
     def address_answered(self, address: str, mac: str) -> None:
         if self.plan and address in self.plan.addresses:
             self.engine.address_answered(mac)
@@ -259,7 +253,7 @@ class Runner:
             self.engine.link_changed(False, now)
             self._after()
             self._leave_segment()
-            self.link = self.plan = None
+            self.link = self._holder.plan = None
             self.place()
             return
         if self.link and link.mac != self.link.mac:
@@ -295,18 +289,20 @@ class Runner:
 
     def renewals(self, now: float) -> tuple[bytes, ...]:
         """The requests that extend the leases, if this group holds its addresses and was punctual."""
-        holds = self.engine.is_punctual(now)
-        self._after()
-        return self.plan.renew if holds and self.plan and self._held is None else ()
+        held = self.engine.state.holds_addresses
+        if held and not self.engine.is_punctual(now):
+            self._after()
+        return self.plan.renew if held and self.engine.state.holds_addresses and self.plan and self._held is None else ()
 
     def demote(self, name: str, amount: int | None) -> None:
         """Set one named demotion, 0 to lift it, None for out of the election."""
-        before = (self.engine.demotion, self.engine.excluded)
+        demotions = self.engine.demotions
+        before = (demotions.total, demotions.excluded)
         self.engine.set_demotion(name, amount, self._loop.time())
-        if before != (self.engine.demotion, self.engine.excluded):
-            self._report("demotion", total=self.engine.demotion, excluded=self.engine.excluded)
+        if before != (demotions.total, demotions.excluded):
+            self._report("demotion", total=demotions.total, excluded=demotions.excluded)
             if self.engine.state.holds_addresses:
-                self._leave_will()
+                self._holder.leave_will(self._farewell())
         self._after()
 
     def handover(self, successor_id: int) -> None:
@@ -345,25 +341,24 @@ class Runner:
         else:
             self._send(packets)
         self._arm()
-        if engine.closed and not self._releasing:
+        if engine.closed and not self._holder.releasing:
             self._closed.set()
 
     def _arm(self) -> None:
-        """One timer. One that is armed too early stays: it fires, finds nothing due and is armed anew."""
+        """One timer. Setting it anew costs less than waking up for a deadline that has moved."""
         due = self.engine.next_timer()
-        if self._timer and (due is None or self._timer.when() > due):
+        if due == self._armed_for:
+            return
+        if self._timer:
             self._timer.cancel()
-            self._timer = None
-        if self._timer is None and due is not None:
-            self._timer = self._loop.call_at(due, self._on_timer, due)
+        self._armed_for = due
+        self._timer = None if due is None else self._loop.call_at(due, self._on_timer, due)
 
-    def _on_timer(self, armed_for: float) -> None:
-        self._timer = None
-        now = max(armed_for, self._loop.time())
-        due = self.engine.next_timer()
-        if due is not None and due <= now:
-            self._services.measurements.observe_lateness(now - due)
-            self.engine.handle_timer(now)
+    def _on_timer(self, due: float) -> None:
+        self._timer = self._armed_for = None
+        now = max(due, self._loop.time())
+        self._services.measurements.observe_lateness(now - due)
+        self.engine.handle_timer(now)
         self._after()
 
     def _carry_out(self, effect: Effect) -> None:
@@ -375,11 +370,14 @@ class Runner:
             case TakeAddresses():
                 self._take()
             case ReleaseAddresses():
-                self._release()
+                self._held = None
+                self._holder.release()
             case Announce():
-                self._announce()
-            case ProbeMaster() if self._segment and self._voice:
-                self._segment.prober.ask_host(effect.source, self._voice.source_towards(effect.source))
+                self._holder.announce()
+            case ProbeMaster() if self._segment and self._holder.voice:
+                self._segment.prober.ask_host(effect.source, self._holder.voice.source_towards(effect.source))
+            case MasterDead() if self._segment:
+                self._segment.spread_death(effect)
             case ProbeAddress() if self._segment and self.plan:
                 for address in self.plan.addresses:
                     self._segment.prober.ask_address(address)
@@ -399,13 +397,13 @@ class Runner:
 
     def _take(self) -> None:
         """Attach first, then speak: a predecessor that hears us leaves at once."""
-        if not self.plan or self.plan.device is None:
+        if not self._holder.ready:
             self.engine.addresses_failed(self._loop.time())
             return
         if self._held is None:
             self._held = []
             self._loop.call_later(_MAX_HOLD_S, self._let_go)
-        self._services.netlink.submit(self.plan.take, self._taken)
+        self._holder.take(self._farewell())
 
     def _taken(self, errnos: list[int]) -> None:
         if self.engine.state is not State.MASTER:
@@ -420,44 +418,19 @@ class Runner:
         self.takeover_s = self._loop.time() - self._detected_at
         self._services.measurements.observe_takeover(self.config.name, self.takeover_s)
         self._let_go()
-        self._announce()
-        self._leave_will()
+        self._holder.announce()
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
         self._send(held or [])
 
-    def _announce(self) -> None:
-        if self._voice:
-            self._announcer.start(self._voice.announcements)
-
-    def _release(self) -> None:
-        self._held = None
-        self._announcer.stop()
-        self._services.guardian.clear(self.config.name)
-        if self.plan:
-            self._releasing += 1
-            self._services.netlink.submit(self.plan.drop, self._released)
-            self._services.netlink.submit(self.plan.rest, urgent=False)
-
-    def _released(self, _errnos: list[int]) -> None:
-        self._releasing -= 1
-        self._after()
-
-    def _leave_will(self) -> None:
-        """What the guardian does if this process dies now: say goodbye in our name, then remove the addresses."""
-        if not self.plan or not self._voice:
-            return
-        farewells: tuple[tuple[int, bytes], ...] = ()
-        if self.config.peers.mode is PeerMode.MULTICAST:
-            frames = self._voice.frames(self.engine.farewell(), master=True, number=0)
-            farewells = tuple((self.plan.parent, frame) for frame in frames)
-        will = Will(farewells, _FAREWELL_MS, b"".join(self.plan.drop), b"".join(self.plan.rest))
-        self._services.guardian.set(self.config.name, will)
+    def _farewell(self) -> bytes | None:
+        """The bow-out our guardian sends if we die; a guardian knows no unicast peers."""
+        return self.engine.farewell() if self.config.peers.mode is PeerMode.MULTICAST else None
 
     def _send(self, packets: list[bytes]) -> None:
         segment = self._segment
-        if not segment or not self._voice:
+        if not segment or not self._holder.voice:
             return
         self.sent += len(packets)
         for packet in packets:
@@ -465,7 +438,7 @@ class Runner:
                 for peer in self.config.peers.addresses:
                     segment.wire.send_unicast(packet, peer)
             else:
-                for frame in self._voice.frames(packet, master=self.engine.state.holds_addresses, number=self.sent):
+                for frame in self._holder.voice.frames(packet, master=self.engine.state.holds_addresses, number=self.sent):
                     segment.wire.send(frame)
 
     def _send_frame(self, frame: bytes) -> bool:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from carp_protocol.effects import MasterDead
 from carp_protocol.errors import BadPacket
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
@@ -24,6 +25,7 @@ class Member(Protocol):
     def receive_packet(self, payload: bytes, origin: Origin) -> None: ...
     def receive_evidence(self, evidence: Evidence, source: str) -> None: ...
     def address_answered(self, address: str, mac: str) -> None: ...
+    def hear_of_death(self, dead: MasterDead) -> None: ...
 
 
 class Segment:
@@ -48,6 +50,11 @@ class Segment:
         self.prober.close()
         self.wire.close()
         return True
+
+    def spread_death(self, dead: MasterDead) -> None:
+        """One group found a host dead: the others that follow it need not wait until their own advert is late."""
+        for member in list(self._members.values()):
+            member.hear_of_death(dead)
 
     def use_probe_port(self, port: int) -> None:
         """Ask other sidecars at another port from now on."""

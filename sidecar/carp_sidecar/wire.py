@@ -20,6 +20,7 @@ from pathlib import Path
 
 from carp_protocol.errors import BadPacket, CarpError
 from carp_sidecar import bpf
+from carp_sidecar.buffers import widen
 from carp_sidecar.frames import (
     GROUP_IPV4,
     GROUP_IPV6,
@@ -40,7 +41,6 @@ FRAME_LIMIT = 1 << 16  # bytes: the largest IP packet, an offloading interface m
 CONTROL_PRIORITY = 7  # TC_PRIO_CONTROL: first band of the default queue, before bulk traffic of a busy host
 
 _ETH_P_ALL = 0x0003
-_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _SOL_PACKET = 263  # linux/socket.h, linux/if_packet.h
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_MR_MULTICAST = 0
@@ -158,7 +158,7 @@ def _open_packets(name: str, index: int) -> socket.socket:
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
         bpf.attach(packets, bpf.carp_filter())
-        packets.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        widen(packets, receive=RECEIVE_BUFFER)
         packets.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, CONTROL_PRIORITY)
         packets.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         for mac in (GROUP_MAC_IPV4, GROUP_MAC_IPV6):

@@ -3,6 +3,7 @@
 __all__ = ["SCENES", "TARGET", "Scene", "Stage", "members"]
 
 import contextlib
+import random
 import signal
 import threading
 import time
@@ -20,8 +21,10 @@ from lab.sidecar import VIP4, Sidecar, group
 TARGET = VIP4
 RANKS = {"a": 0, "b": 50, "c": 100}
 """advskew of each host: a is preferred."""
+INTERVAL_S = 1
+"""Between two adverts: the default."""
 CALM_S = 1.5
-"""Before and after a fault: longer than an advert interval, in which a backup learns what a new master answers when all is well."""
+"""Before and after a fault: longer than the interval, in which a backup learns what a new master answers when all is well."""
 SETTLE_TIMEOUT_S = 10.0
 """Three dead times."""
 WATCH_S = 1.0
@@ -54,14 +57,14 @@ class Stage:
             began_s = time.monotonic()
             if self.story.outcomes:
                 self.start(*scene.restart)
-                time.sleep(CALM_S)
+                time.sleep(CALM_S + random.random() * INTERVAL_S)  # how late an advert is noticed is chance, and stays chance
             scene.act(self)
             self.wait_masters(scene.masters)
             self.prober.wait_answering()
             time.sleep(CALM_S)
             self.wait_masters(scene.masters, timeout_s=0)
             result = self.prober.stop()
-        return judge(scene, result, began_s)
+        return judge(scene, result, began_s, self.story.began_s)
 
     def start(self, *names: str) -> None:
         """Start sidecars, all at once, and follow what they report."""
@@ -126,25 +129,26 @@ def _connect(sidecar: Sidecar) -> Client:
     return client
 
 
-def judge(scene: Scene, result: ProbeResult, began_s: float) -> Outcome:
-    """The outage of a scene; what was lost before it began does not count."""
-    longest_ms, lost = 0.0, 0
+def judge(scene: Scene, result: ProbeResult, scene_began_s: float, story_began_s: float) -> Outcome:
+    """What a scene cost the client; what was lost before it began does not count."""
+    longest_ms, lost, when = 0.0, 0, []
     for outage in result.outages:
-        began_ms = max(outage.start_ms, (began_s - result.started_s) * 1000)
+        began_ms = max(outage.start_ms, (scene_began_s - result.started_s) * 1000)
         counted_ms = outage.start_ms + outage.duration_ms - began_ms
         if counted_ms > 0:
             longest_ms = max(longest_ms, counted_ms)
             lost += round(outage.lost * counted_ms / outage.duration_ms)
+            when.append(f"{result.started_s - story_began_s + began_ms / 1000:.3f} s")
     if longest_ms <= scene.limit_ms:
         return Outcome(longest_ms, lost)
-    if scene.limit_ms:
-        return Outcome(longest_ms, lost, f"no answer for {longest_ms:.0f} ms, {scene.limit_ms:.0f} are allowed")
-    return Outcome(longest_ms, lost, f"{lost} probes were lost")
+    allowed = f"{scene.limit_ms:.0f} ms are allowed" if scene.limit_ms else "nothing may be lost"
+    remark = f"no answer for {longest_ms:.0f} ms, {lost} probes lost (from {', '.join(when)} on); {allowed}"
+    return Outcome(longest_ms, lost, remark)
 
 
 def members(lab: Lab) -> Iterable[Sidecar]:
     """A sidecar for each host: everything as it comes by default, but they may preempt."""
-    fields = {"advertisement_interval": "1s", "virtual_mac": True, "preemption": {"enabled": True}}
+    fields = {"advertisement_interval": f"{INTERVAL_S}s", "virtual_mac": True, "preemption": {"enabled": True}}
     return (Sidecar(lab, lab[name], [group() | fields | {"advskew": advskew}]) for name, advskew in RANKS.items())
 
 

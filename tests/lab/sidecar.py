@@ -3,7 +3,19 @@
 Asks only through what a user has: the control socket, the command line, signals and the log.
 """
 
-__all__ = ["VIP4", "VIP6", "Sidecar", "group", "start_cluster", "stays", "to_toml", "wait_master", "wait_single_master"]
+__all__ = [
+    "ENVIRONMENT",
+    "PROGRAM",
+    "VIP4",
+    "VIP6",
+    "Sidecar",
+    "group",
+    "start_cluster",
+    "stays",
+    "to_toml",
+    "wait_master",
+    "wait_single_master",
+]
 
 import json
 import os
@@ -75,9 +87,9 @@ class Sidecar:
             lines += ["", "[[group]]", *(f"{name} = {to_toml(value)}" for name, value in (authentication | dict(one)).items())]
         self.config_path.write_text("\n".join(lines) + "\n")
 
-    def start(self, wait: bool = True) -> "Sidecar":
-        """Start it; with ``wait``, until the control socket answers."""
-        argv = [*PROGRAM, "run", "--config", str(self.config_path)]
+    def start(self, wait: bool = True, under: Sequence[str] = ()) -> "Sidecar":
+        """Start it, ``under`` a program that ends in exec if one is given; with ``wait``, until the control socket answers."""
+        argv = [*under, *PROGRAM, "run", "--config", str(self.config_path)]
         self._process = self.host.namespace.start(argv, self.log_path, ENVIRONMENT)
         return self.wait_ready() if wait else self
 

@@ -12,7 +12,7 @@ import pytest
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
+from lab.sidecar import ENVIRONMENT, PROGRAM, VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -155,7 +155,28 @@ def test_demote_and_undemote_by_command(lab: Lab) -> None:
     assert first.group()["demotion"]["excluded"] is True
 
 
-def test_status_and_watch_for_people_and_programs(lab: Lab) -> None:
+def test_watch_tells_every_change(lab: Lab) -> None:
+    first, second = start_cluster(lab)
+    argv = [*PROGRAM, "watch", "--socket", str(second.socket_path), "-o", "json"]
+    watching = second.host.namespace.start(argv, lab.directory / "watch-errors", ENVIRONMENT, pipe=True)
+    assert watching.stdout is not None
+    with watching.stdout as lines:
+        assert json.loads(lines.readline())["groups"][0]["state"] == "BACKUP", "it begins with the status"
+        first.request("handover", group="web")
+        event = next(one for one in map(json.loads, lines) if one["event"] == "transition")
+    expected = {"group": "web", "vhid": 1, "interface": "eth0", "from": "BACKUP", "to": "MASTER", "reason": "master-bowed-out"}
+    assert expected.items() <= event.items()
+
+
+def test_a_full_disk_is_survived_and_said(lab: Lab) -> None:
+    member = Sidecar(lab, lab["a"], [group()])
+    full = f'mkdir -p {member.state_dir} && mount -t tmpfs -o size=4k none {member.state_dir} && yes > {member.state_dir}/fill; exec "$@"'
+    member.start(under=["unshare", "--mount", "sh", "-c", full, "sh"]).wait_state("MASTER")
+    assert "No space left on device" in member.log()
+    assert str(member.state_dir) in member.log()
+
+
+def test_status_for_people_and_programs(lab: Lab) -> None:
     first, _ = start_cluster(lab)
     table = first.cli("status")
     assert table.returncode == 0

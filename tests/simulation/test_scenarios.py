@@ -4,6 +4,8 @@ Two masters: between the successor's first advert and its arrival, one network d
 know the successor yet, two more for a question and its answer. Compatible asks nobody.
 """
 
+from typing import Any
+
 import pytest
 
 from carp_protocol.config import Authentication, Mode, Preemption
@@ -24,12 +26,11 @@ LAN = Weather()
 START_S = SOLICIT_COUNT * SOLICIT_SPACING_S
 
 
-def make_world(seed: int, members: int = 3, mode: Mode = Mode.STRICT, weather: Weather = LAN, **fields: object) -> World:
-    configs = [make_config(mode, advskew=STEP * number, **fields) for number in range(members)]
-    return World(configs, seed, weather)
+def make_world(seed: int, members: int = 3, mode: Mode = Mode.STRICT, **fields: Any) -> World:
+    return World([make_config(mode, advskew=STEP * number, **fields) for number in range(members)], seed, LAN)
 
 
-def settled(seed: int, members: int = 3, mode: Mode = Mode.STRICT, **fields: object) -> World:
+def settled(seed: int, members: int = 3, mode: Mode = Mode.STRICT, **fields: Any) -> World:
     """The best is master, everybody knows everybody, and the first adverts have been sent."""
     world = make_world(seed, members, mode, **fields)
     world.boot()

@@ -17,7 +17,6 @@ from carp_protocol.counter import Identity
 from carp_protocol.effects import ProbeAddress, ProbeMaster, State
 from carp_protocol.engine import Engine
 from carp_protocol.suspicion import Evidence
-
 from simulation.host import Host, Violation
 from simulation.members import address_of, origin_of
 from simulation.network import Network, Weather
@@ -202,7 +201,7 @@ class World:
         for other in self.hosts.values():
             delay_s = self._round_trip(host.number, other.number)
             if other is not host and other.alive and other.holds and delay_s is not None:
-                self._input(delay_s, host, lambda engine, now, who=other.address: engine.address_answered(who))  # type: ignore[misc]
+                self._input(delay_s, host, lambda engine, _, who=other.address: engine.address_answered(who))  # type: ignore[misc]
 
     def _input(self, delay_s: float, host: Host, give: Callable[[Engine, float], object]) -> None:
         def arrive() -> None:

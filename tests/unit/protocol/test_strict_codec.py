@@ -158,7 +158,7 @@ def test_the_challenge_lives_for_a_second_and_then_changes() -> None:
 
 
 def test_random_bits_that_are_all_zero_still_ask() -> None:
-    codec = StrictCodec(make_config(), Identity(1, 1), lambda bits: 0)
+    codec = StrictCodec(make_config(), Identity(1, 1), lambda _: 0)
     assert parse(codec.question(MINE, 0.0))[1].challenge == 1
     codec.change_identity()
     assert codec.sender_id == 1

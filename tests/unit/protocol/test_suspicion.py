@@ -92,10 +92,9 @@ def test_a_master_that_answers_nothing_is_asked_three_times() -> None:
 def test_a_false_alarm_takes_away_what_was_not_answered() -> None:
     suspicion = calibrated(HOST, PROCESS)
     assert ask_until_verdict(suspicion)[1] is Reason.MASTER_HOST_DEAD
-    assert suspicion.suspects
+    assert (suspicion.silent_since, suspicion.host_answers) == (1.125, True)
     assert suspicion.heard_advert(1.0, 1.5), "it is asked anew"
-    assert not suspicion.suspects
-    assert not suspicion.host_answers
+    assert (suspicion.silent_since, suspicion.host_answers) == (None, False)
     assert suspicion.next_timer() is None
     suspicion.receive_evidence(HOST)
     assert suspicion.next_timer() is not None
@@ -111,14 +110,24 @@ def test_an_alarm_that_was_cut_short_takes_nothing_away() -> None:
     assert suspicion.process_answers
 
 
-def test_own_lateness_starts_the_round_anew() -> None:
+def test_own_lateness_doubles_the_questions_but_does_not_last_for_ever() -> None:
     suspicion = calibrated(HOST, PROCESS)
-    assert suspicion.handle_timer(5.0) == (True, None)
-    for _ in range(10):
+    asked, now = 0, 5.0
+    while (answer := suspicion.handle_timer(now)) == (True, None):
+        asked += 1
         due = suspicion.next_timer()
         assert due is not None
-        assert suspicion.handle_timer(due + 1.0) == (True, None), "answers may be waiting unread"
-    assert ask_until_verdict(suspicion)[1] is Reason.MASTER_HOST_DEAD
+        now = due + 1.0
+    assert (asked, answer) == (8, (False, Reason.MASTER_HOST_DEAD)), "answers may be waiting unread"
+
+
+def test_a_verdict_of_another_group_holds_if_nothing_was_heard_since_and_the_evidence_counts() -> None:
+    suspicion = calibrated(HOST)
+    assert suspicion.confirms(Reason.MASTER_HOST_DEAD, 0.5)
+    assert not suspicion.confirms(Reason.MASTER_HOST_DEAD, 0.0)
+    assert not suspicion.confirms(Reason.MASTER_PROCESS_DEAD, 0.5)
+    suspicion.heard_advert(1.0, 0.6)
+    assert not suspicion.confirms(Reason.MASTER_HOST_DEAD, 0.5)
 
 
 def test_lateness_of_adverts_widens_the_margin_up_to_an_interval() -> None:

@@ -1,0 +1,90 @@
+"""Holds the addresses of one group while it is master: attaches, announces, leaves a will, removes. Decides nothing."""
+
+__all__ = ["Holder"]
+
+from collections.abc import Callable
+
+from carp_sidecar.announce import Announcer
+from carp_sidecar.guardian import Will
+from carp_sidecar.services import Services
+from carp_sidecar.vip import AddressPlan
+from carp_sidecar.voice import Voice
+
+_FAREWELL_MS = 60
+"""Between a dead process's farewell and the removal of its addresses: the widest rank delay of a successor."""
+
+
+class Holder:
+    """``plan`` and ``voice`` are renewed from outside; everything here only moves bytes that exist already.
+
+    ``on_taken`` gets the errno of every request of a take, ``on_released`` is called when the kernel has removed what it held.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        services: Services,
+        send: Callable[[bytes], bool],
+        on_taken: Callable[[list[int]], None],
+        on_released: Callable[[], None],
+    ) -> None:
+        self.plan: AddressPlan | None = None
+        self.voice: Voice | None = None
+        self._group = group
+        self._services = services
+        self._announcer = Announcer(services.loop, send)
+        self._on_taken = on_taken
+        self._on_released = on_released
+        self._releasing = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a device to hold addresses on."""
+        return self.plan is not None and self.plan.device is not None
+
+    @property
+    def releasing(self) -> bool:
+        """Whether the kernel still has addresses to remove."""
+        return self._releasing > 0
+
+    def take(self, farewell: bytes | None) -> None:
+        """Attach the addresses; the will is left before, so that no death finds none."""
+        if self.plan:
+            self.leave_will(farewell)
+            self._services.netlink.submit(self.plan.take, self._on_taken)
+
+    def change(self, former: AddressPlan, farewell: bytes | None) -> None:
+        """While holding: attach what ``plan`` has more than the former plan, remove what it has less, touch nothing else."""
+        if self.plan:
+            gone = [request for request in former.drop if request not in self.plan.drop]
+            self.leave_will(farewell)
+            self._services.netlink.submit([*gone, *self.plan.take])
+            self.announce()
+
+    def announce(self) -> None:
+        """Tell the segment where the addresses are: now, in a burst, then as long as they are held."""
+        if self.voice:
+            self._announcer.start(self.voice.announcements)
+
+    def leave_will(self, farewell: bytes | None) -> None:
+        """What the guardian does if this process dies: say goodbye with a packet signed ahead (None: nobody hears it), then remove."""
+        if self.plan and self.voice:
+            frames = self.voice.frames(farewell, master=True, number=0) if farewell else []
+            goodbyes = tuple((self.plan.parent, frame) for frame in frames)
+            self._services.guardian.set(self._group, Will(goodbyes, _FAREWELL_MS, b"".join(self.plan.drop), b"".join(self.plan.rest)))
+
+    def release(self) -> None:
+        """Remove the addresses at once, and set the device down when nothing urgent waits."""
+        self.stop_announcing()
+        self._services.guardian.clear(self._group)
+        if self.plan:
+            self._releasing += 1
+            self._services.netlink.submit(self.plan.drop, self._released)
+            self._services.netlink.submit(self.plan.rest, urgent=False)
+
+    def stop_announcing(self) -> None:
+        self._announcer.stop()
+
+    def _released(self, _errnos: list[int]) -> None:
+        self._releasing -= 1
+        self._on_released()

@@ -1,0 +1,34 @@
+"""What the groups of one process share, handed to each of them."""
+
+__all__ = ["Services"]
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from carp_protocol.config import GroupConfig
+from carp_sidecar.links import Link
+from carp_sidecar.logs import RejectedPackets
+from carp_sidecar.measurements import Measurements
+from carp_sidecar.netlink import Netlink
+from carp_sidecar.segment import Segment
+from carp_sidecar.vip import ParentSettings
+from carp_sidecar.wills import Guardian
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Constructed once by the daemon; ``report`` takes a change, ``identity_changed`` an epoch and whether a twin was heard."""
+
+    loop: asyncio.AbstractEventLoop
+    netlink: Netlink
+    guardian: Guardian
+    measurements: Measurements
+    rejected: RejectedPackets
+    parent_settings: ParentSettings
+    state_dir: str
+    open_segment: Callable[[Link], Segment]
+    close_segment: Callable[[Segment], None]
+    report: Callable[[GroupConfig, dict[str, Any]], None]
+    identity_changed: Callable[..., None]
