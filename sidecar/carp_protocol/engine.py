@@ -135,11 +135,11 @@ class Engine:
             return
         if self._strict and self._strict.counter.epoch != epoch:
             self._effects.append(IdentityChanged(self._strict.counter.epoch, twin=False))
-        if heard.trust is not Trust.FRESH:
-            self._doubt(heard, origin, now)
         if heard.challenge and self._strict:
             master_for_s = now - self.since if self.state is State.MASTER else None
             self._packets += self._strict.reply(self._standing, heard, master_for_s, now)
+        if heard.trust is not Trust.FRESH:
+            self._doubt(heard, origin, now)  # after the reply: whom it makes known does not ask again
         if heard.kind is Kind.ADVERT and heard.trust is Trust.FRESH:
             self._hear_advert(heard, origin, now)
         elif heard.kind is Kind.NOTICE and heard.trust is Trust.FRESH and heard.master_for_s and self.state is State.MASTER:
@@ -337,7 +337,8 @@ class Engine:
         if not self._strict:
             return
         if heard.kind is not Kind.ADVERT:
-            if heard.kind is Kind.SOLICIT and self.state is State.BACKUP and len(self._strict.peers) < _INTRODUCTIONS:
+            stranger = heard.trust is Trust.UNKNOWN and heard.kind is Kind.SOLICIT and heard.peer_id in (0, self._strict.sender_id)
+            if stranger and self.state is State.BACKUP and len(self._strict.peers) < _INTRODUCTIONS:
                 self._packets += self._strict.challenge(self._standing, heard, now)
             return
         self._effects.append(PacketRejected(heard.trust.value, origin.source, f"{heard.standing.sender_id:016x}"))

@@ -137,7 +137,7 @@ class StrictCodec:
     def reply(self, standing: Standing, heard: Heard, master_for_s: float | None, now: float) -> list[bytes]:
         """A master (None: we are none) answers every question that may be for it, others one that names them or whose sender lost count."""
         master = master_for_s is not None and heard.peer_id in (0, self.sender_id)
-        meant = master or heard.peer_id == self.sender_id or heard.trust is Trust.STALE
+        meant = master or heard.peer_id == self.sender_id or (heard.trust is Trust.STALE and heard.peer_id == 0)
         # What is fresh has a budget of its own: a flood of recorded questions leaves room for the real ones.
         if not meant or not self._answers.take((heard.standing.sender_id, heard.trust is Trust.FRESH), now):
             return []

@@ -460,7 +460,7 @@ class Runner:
     def _report(self, event: str, **fields: Any) -> None:
         interface = self.link.name if self.link else self.config.interface
         change = {"event": event, "group": self.config.name, "vhid": self.config.vhid, "interface": interface, **fields}
-        self._services.report(self.config, change)
+        self._loop.call_soon(self._services.report, self.config, change)  # after what cannot wait
 
 
 def _ignore_router_adverts(plan: AddressPlan) -> None:

@@ -276,6 +276,22 @@ def test_a_network_that_doubles_packets_costs_no_questions(seed: int) -> None:
     assert len(world.network.recorded) - said <= 21
 
 
+@pytest.mark.parametrize("seed", FEW_SEEDS)
+@pytest.mark.parametrize("members", [2, 4, 8, 16])
+def test_getting_acquainted_is_no_storm(members: int, seed: int) -> None:
+    """Ten packets for each pair when all start at once; a newcomer costs each member a few."""
+    world = World([make_config(advskew=8 * number) for number in range(members)], seed, Weather(jitter_s=0.0))
+    world.boot()
+    world.run(1)
+    assert len(world.network.recorded) <= 5 * members**2
+    world.run(5)
+    said = len(world.network.recorded)
+    world.boot(members, lost=True)
+    world.run(1)
+    assert len(world.network.recorded) - said <= 5 * members + 5
+    assert world.masters() == [1]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_one_way_link_ends_with_the_cut(seed: int) -> None:
     world = settled(seed, 2)

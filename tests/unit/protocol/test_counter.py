@@ -1,9 +1,10 @@
-"""Counters that only grow, identities per group, and the budgets of what packets can make us send."""
+"""Counters that only grow, identities per group, budgets of what packets can make us send, and named demotions."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from carp_protocol.counter import Budgets, Counter, Identity, TokenBucket
+from carp_protocol.demotion import Demotions
 
 EPOCH = 1 << 32
 
@@ -52,6 +53,14 @@ def test_an_identity_differs_from_group_to_group() -> None:
     assert identity.for_group("a") == Identity(5, 2).for_group("a")
     assert identity.for_group("a").sender_id != Identity(6, 2).for_group("a").sender_id
     assert identity.for_group("a").epoch == 2
+
+
+def test_demotions_are_listed_as_they_were_set() -> None:
+    demotions = Demotions()
+    assert demotions.set("b", 5)
+    assert demotions.set("a", None)
+    assert not demotions.set("c", 0)
+    assert demotions.items() == [("b", 5), ("a", None)]
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from carp_protocol.config import Preemption
-from carp_protocol.effects import ProbeMaster, Reason, State, StateChanged, TakeAddresses
+from carp_protocol.effects import MasterDead, ProbeMaster, Reason, State, StateChanged, TakeAddresses
 from carp_protocol.heard import Kind
 from carp_protocol.suspicion import Evidence
 from simulation.members import Member, parse, run_together, talk
@@ -157,6 +157,22 @@ def test_suspicion_can_be_switched_off() -> None:
     assert backup.state() is State.BACKUP
     backup.advance(1.5)
     assert backup.reasons() == [Reason.MASTER_TIMED_OUT]
+
+
+def test_the_death_of_a_master_is_news_for_other_groups_that_followed_it() -> None:
+    _, finder = watched()
+    while finder.state() is State.BACKUP:
+        finder.advance(0.005)
+    (dead,) = [effect for effect in finder.effects() if isinstance(effect, MasterDead)]
+    assert (dead.source, dead.reason) == ("10.0.0.1", Reason.MASTER_HOST_DEAD)
+    _, other_group = watched()
+    other_group.engine.hear_of_death(replace(dead, source="10.0.0.7"), other_group.now)
+    assert other_group.engine._takeover is None
+    other_group.engine.hear_of_death(replace(dead, silent_since=other_group.now - 60), other_group.now)
+    assert other_group.engine._takeover is None, "heard since"
+    other_group.engine.hear_of_death(dead, other_group.now)
+    other_group.advance(0.03)
+    assert other_group.state() is State.MASTER
 
 
 def test_evidence_is_for_backups() -> None:

@@ -294,6 +294,7 @@ def test_only_those_meant_reply() -> None:
     assert codec.reply(MINE, replace(everybody, peer_id=3), 1.0, 0.0) == []
     assert parse(codec.reply(MINE, replace(everybody, trust=Trust.STALE), None, 0.0)[0])[1].kind is Kind.NOTICE
     assert parse(codec.reply(MINE, replace(for_us, kind=Kind.ADVERT), 1.0, 0.0)[0])[1].kind is Kind.NOTICE
+    assert codec.reply(MINE, replace(everybody, trust=Trust.STALE, peer_id=3), None, 0.0) == []
 
 
 def test_a_flood_of_recorded_questions_leaves_room_for_the_real_ones() -> None:
