@@ -103,7 +103,7 @@ class Engine:
         self._yielded = False
         self._closing = False
         self._foreign_owner = ""
-        self._use_timing()
+        self._derive()
 
     def start(self, now: float) -> None:
         """Enter the election: a Strict member asks who is there, a Compatible one listens for a dead time."""
@@ -131,6 +131,7 @@ class Engine:
             self._effects.append(PacketRejected(error.reason, origin.source, error.detail))
             if error.reason == "twin" and self._strict:
                 self._strict.change_identity()
+                self._derive()
                 self._effects.append(IdentityChanged(self._strict.counter.epoch, twin=True))
             return
         if self._strict and self._strict.counter.epoch != epoch:
@@ -192,6 +193,7 @@ class Engine:
         """Set, change or (amount 0) lift one named demotion; None takes the member out of the election."""
         self._step_down_if_stalled(now)
         if self.demotions.set(name, amount):
+            self._derive()
             self._standing_changed(now)
 
     def allow_preemption(self) -> None:
@@ -205,7 +207,7 @@ class Engine:
         self._step_down_if_stalled(now)
         self.config = config
         self.demotions.set(_CONFIGURED, config.demotion)
-        self._use_timing()
+        self._derive()
         if codec_changed or interval_changed:
             self._codec.reconfigure(config, now)
         if self.state is not State.INIT:
@@ -489,11 +491,9 @@ class Engine:
     def _may_be_master(self) -> bool:
         return self.config.advskew != _NEVER_MASTER and not self.demotions.excluded
 
-    @property
-    def _standing(self) -> Standing:
-        return own_standing(self.config, self.demotions.total, self._strict.sender_id if self._strict else 0)
-
-    def _use_timing(self) -> None:
+    def _derive(self) -> None:
+        """What follows from configuration, demotions and identity: computed when they change, not with every packet."""
+        self._standing = own_standing(self.config, self.demotions.total, self._strict.sender_id if self._strict else 0)
         # A master that speaks from a virtual address, or from none, cannot be asked whether it lives.
         self._unaskable = {"0.0.0.0", "::", *(str(address.ip) for address in self.config.addresses)}
         self._timing = timing_of(self.config)

@@ -65,7 +65,7 @@ class Runner:
         self.engine = Engine(config, identity.for_group(config.name), secrets.randbits)
         self.engine.since = services.loop.time()
         for name, amount in demotions.items():
-            self.engine.demotions.set(name, amount)
+            self.engine.set_demotion(name, amount, self.engine.since)
         self.link: Link | None = None
         self.waiting_for = "the interface is being looked for"
         self.sent = 0
@@ -93,7 +93,7 @@ class Runner:
     def start(self) -> None:
         """Begin: checks at once, the election as soon as the interface is there."""
         for check in self.config.health_checks:
-            self.engine.demotions.set(f"health/{check.name}", check.demotion)
+            self.engine.set_demotion(f"health/{check.name}", check.demotion, self._loop.time())
         self.health.update(self.config.health_checks)
         self.place()
 

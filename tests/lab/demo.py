@@ -22,6 +22,8 @@ from lab.network import Lab
 
 LIMIT_S = 54
 """A step that hangs ends here, and the clearing up still fits in the promised minute."""
+TOLD = 16
+"""Events that are shown again when a step failed."""
 TICK_S = 0.1
 """The prober counts in tenths of a second."""
 PROGRAMS = {"ip": "iproute2", "bridge": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "setpriv": "util-linux"}
@@ -128,6 +130,7 @@ def play(stage: Stage, interrupts: Interrupts) -> None:
         cost = f"{outcome.outage_ms:.0f} ms out, {outcome.lost} lost"
         story.tell(NARRATOR, f"step {number}: {outcome.remark or f'{cost}, as it should be'}")
         if outcome.remark:
+            stage.tell_errors()
             return
 
 
@@ -159,7 +162,7 @@ def closing(story: Story, *, colour: bool) -> list[str]:
     """What is said at the end."""
     lines = table(story.outcomes, colour=colour)
     if remark := story.outcomes[-1].remark:
-        told = [f"  {event.at_s:5.1f} s  {event.who:<6}  {event.what}" for event in story.events[-12:]]
+        told = [f"  {event.at_s:5.1f} s  {event.who:<6}  {event.what}" for event in story.events[-TOLD:]]
         lines += ["", f"Step {len(story.outcomes)} did not do what it should: {remark}. Before that:", *told]
     return [
         *lines,

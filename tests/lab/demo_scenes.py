@@ -3,6 +3,7 @@
 __all__ = ["SCENES", "TARGET", "Scene", "Stage", "members"]
 
 import contextlib
+import json
 import random
 import signal
 import threading
@@ -28,6 +29,8 @@ CALM_S = 1.5
 SETTLE_TIMEOUT_S = 10.0
 """Three dead times."""
 WATCH_S = 1.0
+ERRORS_SHOWN = 3
+"""Of each sidecar: the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,14 @@ class Stage:
         """Say what is done to a host: a word beside it, and the event."""
         self.story.hosts[name].trouble = trouble
         self.story.tell(name, event)
+
+    def tell_errors(self) -> None:
+        """What the sidecars' logs hold of errors: the files are about to go."""
+        for name, sidecar in self.sidecars.items():
+            entries = [json.loads(line) for line in sidecar.log().splitlines() if line.startswith("{")]
+            for entry in [entry for entry in entries if entry["level"] == "error"][-ERRORS_SHOWN:]:
+                cause = entry.get("exception", "").strip().rpartition("\n")[2]
+                self.story.tell(name, " ".join(f"error: {entry['msg']} {cause}".split()))
 
     def wait_masters(self, names: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Until exactly the hosts ``names`` are master and hold the address; the kernel is asked, not only the sidecar."""
