@@ -50,7 +50,6 @@ from .timing import (
 _MULTICAST_TTL = 255
 """A multicast advert with less has passed a router: it is not from this segment (protocol.md 1.4, row 3)."""
 _CONFIGURED = "configuration"
-_NEVER_MASTER = 255
 _INTRODUCTIONS = 16
 """Backups of a group up to this size put each other on record at the start, so that a successor is believed at once."""
 _PENDING_EFFECTS = 1024
@@ -158,7 +157,7 @@ class Engine:
 
     def address_answered(self, owner: str) -> None:
         """Somebody answered for an address of the group: a master, or a foreign host. Listen for the dead time."""
-        if self.state is State.BACKUP and not self.master:
+        if self._solicit_at is not None or (self._takeover and self._takeover.reason is Reason.NOBODY_THERE):
             self._foreign_owner = owner
             self._stop_soliciting()
 
@@ -192,9 +191,10 @@ class Engine:
     def set_demotion(self, name: str, amount: int | None, now: float) -> None:
         """Set, change or (amount 0) lift one named demotion; None takes the member out of the election."""
         self._step_down_if_stalled(now)
+        could_be_master = self._may_be_master
         if self.demotions.set(name, amount):
             self._derive()
-            self._standing_changed(now)
+            self._standing_changed(could_be_master, now)
 
     def allow_preemption(self) -> None:
         """After a handover: this member may preempt again."""
@@ -205,13 +205,13 @@ class Engine:
         codec_changed = (config.authentication, config.addresses) != (self.config.authentication, self.config.addresses)
         interval_changed = config.advertisement_interval_s != self.config.advertisement_interval_s
         self._step_down_if_stalled(now)
+        could_be_master = self._may_be_master
         self.config = config
         self.demotions.set(_CONFIGURED, config.demotion)
         self._derive()
         if codec_changed or interval_changed:
             self._codec.reconfigure(config, now)
-        if self.state is not State.INIT:
-            self._standing_changed(now)
+        self._standing_changed(could_be_master, now)
 
     def close(self, now: float) -> None:
         """Leave for good; ``closed`` tells when the addresses are gone and the last packet is out."""
@@ -408,8 +408,7 @@ class Engine:
             self._plan_takeover(verdict, now)
 
     def _master_timed_out(self, due: float, now: float) -> None:
-        if now - due > self._timing.interval_s:
-            # Late ourselves: what the master said meanwhile may still be in a queue. Listen for one interval more.
+        if now - due > self._timing.interval_s:  # late ourselves: what the master said meanwhile may still be in a queue
             self._dead_at = now + self._timing.interval_s
         else:
             self._take_over(Reason.MASTER_TIMED_OUT, now)
@@ -475,8 +474,9 @@ class Engine:
         else:
             self._change(Reason.NO_SUCCESSOR, now)
 
-    def _standing_changed(self, now: float) -> None:
+    def _standing_changed(self, could_be_master: bool, now: float) -> None:
         """Say the new standing at once: a master so that a better member takes over, and one that may not stay leaves."""
+        self._preempt_at = max(self._preempt_at, now + self.config.preemption.delay_s)
         if self.state is State.MASTER:
             if self._may_be_master:
                 self._advertise(now, again=True)
@@ -484,12 +484,12 @@ class Engine:
                 self._bow_out(Reason.EXCLUDED, now)
         elif not self._may_be_master:
             self._takeover = self._suspicion = self._solicit_at = None
-        elif self.state is State.BACKUP and self._dead_at is None:
+        elif self.state is State.BACKUP and self.master is None and not could_be_master:
             self._seek(now)
 
     @property
     def _may_be_master(self) -> bool:
-        return self.config.advskew != _NEVER_MASTER and not self.demotions.excluded
+        return self.config.priority > 0 and not self.demotions.excluded
 
     def _derive(self) -> None:
         """What follows from configuration, demotions and identity: computed when they change, not with every packet."""

@@ -153,7 +153,9 @@ def table(outcomes: list[Outcome], *, colour: bool) -> list[str]:
         allowed = f"<= {scene.limit_ms / 1000:.1f} s" if scene.limit_ms else "0 lost"
         if number <= len(outcomes):
             outcome = outcomes[number - 1]
-            cost, verdict = (f"{outcome.outage_ms:4.0f} ms", f"{outcome.lost:4}"), "FAILED" if outcome.remark else "ok"
+            verdict = "FAILED" if outcome.remark else "ok"
+            if outcome.measured:
+                cost = f"{outcome.outage_ms:4.0f} ms", f"{outcome.lost:4}"
         rows.append((f"{number} {scene.title}", " ".join(scene.masters), *cost, allowed, verdict))
     return format_table(("STEP", "MASTER", "OUTAGE", "LOST", "SHOULD BE", "VERDICT"), rows, paint=painted)
 

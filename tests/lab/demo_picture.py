@@ -88,6 +88,8 @@ def _steps(story: Story) -> Iterator[Line]:
 
 
 def _cost(outcome: Outcome) -> str:
+    if not outcome.measured:
+        return "          failed"
     return f"{outcome.outage_ms:6.0f} ms out" if outcome.lost else "    nothing lost"
 
 

@@ -49,6 +49,11 @@ class Outcome:
     lost: int
     remark: str = ""
 
+    @property
+    def measured(self) -> bool:
+        """False: it failed before the client was asked."""
+        return bool(self.lost) or not self.remark
+
 
 @dataclass(slots=True)
 class Story:
