@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format fuzz coverage lock clean programs
+.PHONY: help demo test check lint format fuzz bench coverage lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
@@ -31,6 +31,9 @@ format: $(VENV)/.all ## format the code, and repair what ruff can repair
 
 fuzz: $(VENV)/.all ## look for bad packets and bad schedules for a long time
 	@$(PY) -m pytest tests/fuzz tests/simulation/test_machine.py --hypothesis-profile=fuzz --timeout=14400
+
+bench: $(VENV)/.all programs ## measure outages beside keepalived and ucarp, and write docs/bench (an hour, on a quiet machine)
+	@PYTHONPATH=sidecar:tests $(PY) -m bench.outages
 
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit

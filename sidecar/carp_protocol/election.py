@@ -21,7 +21,8 @@ A pair that is not in the table cannot happen: the engine asks ``may`` first whe
 
 __all__ = ["TRANSITIONS", "Standing", "as_backup", "as_master", "gives_way", "may", "next_state", "own_standing"]
 
-from dataclasses import dataclass
+
+from typing import NamedTuple
 
 from .config import Dialect, GroupConfig, Mode
 from .effects import Reason, State
@@ -76,8 +77,7 @@ def next_state(state: State, reason: Reason) -> State:
     return TRANSITIONS[state][reason]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What a member says of itself in its adverts."""
 
     advbase: int

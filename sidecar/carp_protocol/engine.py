@@ -31,7 +31,7 @@ from .effects import (
     StateChanged,
     TakeAddresses,
 )
-from .election import Standing, as_backup, as_master, may, next_state, own_standing
+from .election import as_backup, as_master, may, next_state, own_standing
 from .errors import BadPacket
 from .heard import Heard, Kind, MasterSeen, Origin, Trust
 from .strict import StrictCodec
@@ -240,12 +240,13 @@ class Engine:
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` is due; None: only an input can change anything."""
-        timers = [self._advert_at, self._dead_at, self._handover_until, self._solicit_at]
-        if self._takeover:
-            timers.append(self._takeover.at)
-        if self._suspicion:
-            timers.append(self._suspicion.next_timer())
-        return min((timer for timer in timers if timer is not None), default=None)
+        due = self._dead_at if self._advert_at is None else self._advert_at
+        takeover_at = self._takeover.at if self._takeover else None
+        suspicion_at = self._suspicion.next_timer() if self._suspicion else None
+        for timer in (self._handover_until, self._solicit_at, takeover_at, suspicion_at):
+            if timer is not None and (due is None or timer < due):
+                due = timer
+        return due
 
     def packets_to_send(self) -> list[bytes]:
         """The IP payloads to send now, in order."""

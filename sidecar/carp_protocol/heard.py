@@ -2,8 +2,8 @@
 
 __all__ = ["Heard", "Kind", "MasterSeen", "Origin", "Trust"]
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from .election import Standing
 
@@ -27,8 +27,7 @@ class Trust(Enum):
     STALE = "replay"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The IP side of a packet, as the shell read it."""
 
     source: str
@@ -38,8 +37,7 @@ class Origin:
     """The source is an address of this host: an echo, or a twin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """A packet signed with one of our keys."""
 
     kind: Kind
@@ -54,8 +52,7 @@ class Heard:
     generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MasterSeen:
+class MasterSeen(NamedTuple):
     """The last advert of another master."""
 
     source: str

@@ -3,8 +3,8 @@
 __all__ = ["BOW_OUT", "HEADER_LENGTH", "PROTOCOL", "Header", "checksum", "decode_untrusted", "looks_like_vrrp_untrusted", "signed_part"]
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv6Address
+from typing import NamedTuple
 
 from .errors import BadPacket
 
@@ -20,8 +20,7 @@ _LAYOUT = struct.Struct("!BBBBBBHQ20s")
 _CHECKSUM_AT = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The fields of an advert that carry meaning; ``digest`` is not yet verified after decoding."""
 
     vhid: int

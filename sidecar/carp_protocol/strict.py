@@ -11,6 +11,7 @@ __all__ = ["Extension", "Peer", "StrictCodec"]
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .auth import StrictDigest
 from .config import GroupConfig
@@ -28,8 +29,7 @@ _CHALLENGE_LIFE_S = 1.0
 _MAX_U32 = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(NamedTuple):
     """What follows the header in a Strict packet."""
 
     kind: Kind

@@ -5,8 +5,8 @@ __all__ = ["Announcer"]
 import asyncio
 from collections.abc import Callable, Sequence
 
-_BURST_S = (0.0, 0.002, 0.008, 0.030, 0.100, 1.0, 2.0, 4.0)
-"""After a takeover. The first 100 ms outlast a predecessor that still answers (it stops within 3 ms), the rest a lossy switch."""
+_BURST_S = (0.0, 0.001, 0.003, 0.007, 0.015, 0.031, 0.063, 1.0, 2.0, 4.0)
+"""After a takeover. A predecessor that still answers for some ms pulls the switch back each time; the seconds are for a lossy one."""
 _REFRESH_S = 60.0
 """Below the 300 s after which switches forget a MAC and far below the 20 minutes of a router's ARP cache."""
 

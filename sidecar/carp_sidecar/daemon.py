@@ -16,6 +16,7 @@ from carp_protocol.config import GroupConfig, SidecarConfig
 from carp_protocol.effects import State
 from carp_protocol.errors import CarpError, ConfigError
 from carp_sidecar import __version__, logs
+from carp_sidecar.alarms import Alarms
 from carp_sidecar.control import Callback, ControlSocket, ControlSocketError
 from carp_sidecar.endpoints import Endpoints
 from carp_sidecar.hooks import HookRunner
@@ -77,6 +78,7 @@ class Daemon:
         self._endpoints = Endpoints(config.metrics_address, self, self._measurements)
         self._services = Services(
             loop=self._loop,
+            alarms=Alarms(self._loop),
             netlink=self._netlink,
             guardian=self._guardian,
             measurements=self._measurements,
@@ -362,6 +364,18 @@ class Daemon:
 async def _main(path: str, config: SidecarConfig, state_dir: StateDir) -> int:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
+    failed = False
+
+    def fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback that raises leaves a group without its timer: end, hand over what still works, and be started anew."""
+        nonlocal failed
+        error = context.get("exception")
+        _log.error("%s; please report it", context["message"], exc_info=error)
+        if "handle" in context:
+            failed = True
+            ended.set()
+
+    loop.set_exception_handler(fail)
     daemon = Daemon(path, config, state_dir)
     reloads: set[asyncio.Task[list[str]]] = set()
 
@@ -380,7 +394,7 @@ async def _main(path: str, config: SidecarConfig, state_dir: StateDir) -> int:
         return 2 if isinstance(error, ControlSocketError) else 1
     await ended.wait()
     await daemon.stop()
-    return 0
+    return 1 if failed else 0
 
 
 def run(path: str) -> int:

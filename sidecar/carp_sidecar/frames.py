@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6, inet_ntop  # pure functions, ten times faster than ipaddress
+from typing import NamedTuple
 
 from carp_protocol.errors import BadPacket
 
@@ -65,8 +65,7 @@ _NA_SOLICITED = 0x40
 _NA_OVERRIDE = 0x20
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedAdvert:
+class ReceivedAdvert(NamedTuple):
     """An IP packet of protocol 112, sound as far as IP goes."""
 
     source: str
@@ -78,8 +77,7 @@ class ReceivedAdvert:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ArpReply:
+class ArpReply(NamedTuple):
     """Somebody says that ``address`` is at ``mac``."""
 
     address: str
@@ -88,8 +86,7 @@ class ArpReply:
     """The Ethernet source, which may differ from ``mac``."""
 
 
-@dataclass(frozen=True, slots=True)
-class NeighborAdvert:
+class NeighborAdvert(NamedTuple):
     """Somebody says that the IPv6 ``address`` is at ``mac`` (the Ethernet source if the option is missing)."""
 
     address: str

@@ -79,8 +79,7 @@ class Runner:
         self._loop = services.loop
         self._segment: Segment | None = None
         self._holder = Holder(config.name, services, self._send_frame, self._taken, self._after)
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_for: float | None = None
+        self.armed_for: float | None = None
         self._held: list[bytes] | None = None
         self._put_back = TokenBucket(rate_per_s=1, burst=10)
         self._detected_at = 0.0
@@ -220,8 +219,7 @@ class Runner:
 
     def _leave_segment(self) -> None:
         self._holder.stop_announcing()
-        if self._timer:
-            self._timer.cancel()
+        self._services.alarms.set(self, None)
         segment, self._segment = self._segment, None
         if segment and segment.leave(self.config.vhid):
             self._services.close_segment(segment)
@@ -340,22 +338,12 @@ class Runner:
             self._held += packets
         else:
             self._send(packets)
-        self._arm()
+        self._services.alarms.set(self, engine.next_timer())
         if engine.closed and not self._holder.releasing:
             self._closed.set()
 
-    def _arm(self) -> None:
-        """One timer. Setting it anew costs less than waking up for a deadline that has moved."""
-        due = self.engine.next_timer()
-        if due == self._armed_for:
-            return
-        if self._timer:
-            self._timer.cancel()
-        self._armed_for = due
-        self._timer = None if due is None else self._loop.call_at(due, self._on_timer, due)
-
-    def _on_timer(self, due: float) -> None:
-        self._timer = self._armed_for = None
+    def on_alarm(self, due: float) -> None:
+        """A deadline of the engine has come."""
         now = max(due, self._loop.time())
         self._services.measurements.observe_lateness(now - due)
         self.engine.handle_timer(now)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carp_protocol.config import GroupConfig
+from carp_sidecar.alarms import Alarms
 from carp_sidecar.links import Link
 from carp_sidecar.logs import RejectedPackets
 from carp_sidecar.measurements import Measurements
@@ -22,6 +23,7 @@ class Services:
     """Constructed once by the daemon; ``report`` takes a change, ``identity_changed`` an epoch and whether a twin was heard."""
 
     loop: asyncio.AbstractEventLoop
+    alarms: Alarms
     netlink: Netlink
     guardian: Guardian
     measurements: Measurements

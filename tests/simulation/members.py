@@ -49,7 +49,7 @@ def address_of(number: int) -> str:
 
 def origin_of(number: int, **fields: Any) -> Origin:
     """Where a packet of this member comes from."""
-    return replace(Origin(address_of(number), "224.0.0.18", 255), **fields)
+    return Origin(address_of(number), "224.0.0.18", 255)._replace(**fields)
 
 
 def make_engine(config: GroupConfig, number: int = 1, epoch: int = 1, random_bits: Callable[[int], int] | None = None) -> Engine:

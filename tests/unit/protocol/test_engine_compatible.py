@@ -1,7 +1,6 @@
 """A member among carp(4) hosts: timers and receptions of protocol.md 3, in both dialects."""
 
 import random
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -195,7 +194,7 @@ def test_an_echo_never_ends_a_master() -> None:
 def test_an_echo_to_a_host_without_an_address_never_ends_a_master() -> None:
     member = make().become_master()
     for _, packet in member.advance(5):
-        member.engine.receive_packet(packet, replace(origin_of(1), source="0.0.0.0"), member.now)
+        member.engine.receive_packet(packet, origin_of(1)._replace(source="0.0.0.0"), member.now)
     assert member.state() is State.MASTER
 
 
@@ -268,7 +267,7 @@ def test_a_late_compatible_master_is_asked_too() -> None:
 @pytest.mark.parametrize("source", ["0.0.0.0", "10.0.0.100"])
 def test_a_master_that_speaks_from_no_address_or_the_virtual_one_is_not_asked(source: str) -> None:
     member = make(advskew=100).start()
-    member.engine.receive_packet(Peer().says(1, 0), replace(origin_of(9), source=source), member.now)
+    member.engine.receive_packet(Peer().says(1, 0), origin_of(9)._replace(source=source), member.now)
     assert [effect for effect in member.effects() if isinstance(effect, ProbeMaster)] == []
     assert member.engine.master is not None
     assert member.engine.master.source == source
@@ -277,7 +276,7 @@ def test_a_master_that_speaks_from_no_address_or_the_virtual_one_is_not_asked(so
 def test_recorded_adverts_from_invented_hosts_do_not_make_us_probe_the_world() -> None:
     member, recorded = make(advskew=100).start(), Peer().says(1, 0)
     for number in range(1000):
-        member.engine.receive_packet(recorded, replace(origin_of(1), source=f"10.1.{number // 250}.{number % 250}"), member.now)
+        member.engine.receive_packet(recorded, origin_of(1)._replace(source=f"10.1.{number // 250}.{number % 250}"), member.now)
     assert len([effect for effect in member.effects() if isinstance(effect, ProbeMaster)]) <= 20
 
 

@@ -288,20 +288,20 @@ def test_only_those_meant_reply() -> None:
     everybody = receive(codec, other.question(MINE, 0.0))
     assert codec.reply(MINE, everybody, None, 0.0) == []
     assert parse(codec.reply(MINE, everybody, 1.0, 0.0)[0])[1].kind is Kind.ADVERT
-    for_us = replace(everybody, peer_id=1)
+    for_us = everybody._replace(peer_id=1)
     assert parse(codec.reply(MINE, for_us, None, 0.0)[0])[1].kind is Kind.NOTICE
     assert parse(codec.reply(MINE, for_us, 1.0, 0.0)[0])[1].kind is Kind.ADVERT
-    assert codec.reply(MINE, replace(everybody, peer_id=3), 1.0, 0.0) == []
-    assert parse(codec.reply(MINE, replace(everybody, trust=Trust.STALE), None, 0.0)[0])[1].kind is Kind.NOTICE
-    assert parse(codec.reply(MINE, replace(for_us, kind=Kind.ADVERT), 1.0, 0.0)[0])[1].kind is Kind.NOTICE
-    assert codec.reply(MINE, replace(everybody, trust=Trust.STALE, peer_id=3), None, 0.0) == []
+    assert codec.reply(MINE, everybody._replace(peer_id=3), 1.0, 0.0) == []
+    assert parse(codec.reply(MINE, everybody._replace(trust=Trust.STALE), None, 0.0)[0])[1].kind is Kind.NOTICE
+    assert parse(codec.reply(MINE, for_us._replace(kind=Kind.ADVERT), 1.0, 0.0)[0])[1].kind is Kind.NOTICE
+    assert codec.reply(MINE, everybody._replace(trust=Trust.STALE, peer_id=3), None, 0.0) == []
 
 
 def test_a_flood_of_recorded_questions_leaves_room_for_the_real_ones() -> None:
     codec, other = make_codec(1), make_codec(2)
-    recorded = replace(receive(codec, other.question(MINE, 0.0)), trust=Trust.STALE)
+    recorded = receive(codec, other.question(MINE, 0.0))._replace(trust=Trust.STALE)
     assert sum(len(codec.reply(MINE, recorded, 1.0, 0.0)) for _ in range(1000)) <= 8
-    assert codec.reply(MINE, replace(recorded, trust=Trust.FRESH), 1.0, 0.0)
-    assert codec.reply(MINE, replace(recorded, standing=replace(MINE, sender_id=3)), 1.0, 0.0)
+    assert codec.reply(MINE, recorded._replace(trust=Trust.FRESH), 1.0, 0.0)
+    assert codec.reply(MINE, recorded._replace(standing=MINE._replace(sender_id=3)), 1.0, 0.0)
     assert sum(len(codec.challenge(MINE, recorded, 0.0)) for _ in range(1000)) <= 5
-    assert codec.challenge(MINE, replace(recorded, standing=replace(MINE, sender_id=3)), 0.0)
+    assert codec.challenge(MINE, recorded._replace(standing=MINE._replace(sender_id=3)), 0.0)
