@@ -138,8 +138,8 @@ class Engine:
         if heard.challenge and self._strict:
             master_for_s = now - self.since if self.state is State.MASTER else None
             self._packets += self._strict.reply(self._standing, heard, master_for_s, now)
-        if heard.trust is not Trust.FRESH:
-            self._doubt(heard, origin, now)  # after the reply: whom it makes known does not ask again
+        if heard.trust is not Trust.FRESH and self._strict:
+            self._doubt(self._strict, heard, origin, now)  # after the reply: whom it makes known does not ask again
         if heard.kind is Kind.ADVERT and heard.trust is Trust.FRESH:
             self._hear_advert(heard, origin, now)
         elif heard.kind is Kind.NOTICE and heard.trust is Trust.FRESH and heard.master_for_s and self.state is State.MASTER:
@@ -335,17 +335,15 @@ class Engine:
         if self._suspicion.heard_advert(due_s, now) and self._probes.take(now):
             self._effects.append(ProbeMaster(origin.source))
 
-    def _doubt(self, heard: Heard, origin: Origin, now: float) -> None:
+    def _doubt(self, strict: StrictCodec, heard: Heard, origin: Origin, now: float) -> None:
         """A right digest, but perhaps a recording: ask its sender, and give it a moment before acting against it."""
-        if not self._strict:
-            return
         if heard.kind is not Kind.ADVERT:
-            stranger = heard.trust is Trust.UNKNOWN and heard.kind is Kind.SOLICIT and heard.peer_id in (0, self._strict.sender_id)
-            if stranger and self.state is State.BACKUP and len(self._strict.peers) < _INTRODUCTIONS:
-                self._packets += self._strict.challenge(self._standing, heard, now)
+            stranger = heard.trust is Trust.UNKNOWN and heard.kind is Kind.SOLICIT and heard.peer_id in (0, strict.sender_id)
+            if stranger and self.state is State.BACKUP and len(strict.peers) < _INTRODUCTIONS:
+                self._packets += strict.challenge(self._standing, heard, now)
             return
         self._effects.append(PacketRejected(heard.trust.value, origin.source, f"{heard.standing.sender_id:016x}"))
-        self._packets += self._strict.challenge(self._standing, heard, now)
+        self._packets += strict.challenge(self._standing, heard, now)
         verified_at = now + VERIFY_WAIT_S + self._timing.rank_delay_s(self._standing)  # or all ranks would act at once
         if self._takeover and not self._takeover.held:
             self._takeover.at, self._takeover.held = max(self._takeover.at, verified_at), True

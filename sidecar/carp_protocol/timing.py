@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from .config import Dialect, GroupConfig, Mode
 from .election import Standing
 
-HANDOVER_LIMIT_S = 0.25
-"""How long a master that bowed out keeps answering for a successor: the widest rank delay (64 ms), an attach, one lost packet."""
+HANDOVER_LIMIT_S = 0.4
+"""How long a master that bowed out keeps answering for a successor: twice the widest rank delay, an attach, one lost packet."""
 SOLICIT_COUNT = 4
 SOLICIT_SPACING_S = 0.0125
 """A starting member asks this often, this far apart: 50 ms of silence to four questions mean nobody is there."""
@@ -29,8 +29,8 @@ FOLLOW_UP_S = 0.01
 RACE_S = 0.25
 """Two masters for less than this are a race between takeovers, for more a split brain."""
 
-_RANK_SPREAD_S = 0.064
-"""Width of the ranks: 16 steps of advskew, what the operator leaves between nodes, are 4 ms, more than a LAN and a busy loop need."""
+_RANK_SPREAD_S = 0.128
+"""Width of the ranks: 16 steps of advskew, the least the operator leaves between nodes, are 8 ms. An attach and a busy loop take 5."""
 _DEAD_FACTOR = 3
 _STALL_FACTOR = 2.75
 """A master that has not advertised for this many intervals steps down before it speaks: the best backup acts after 3."""

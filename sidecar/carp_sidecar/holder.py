@@ -10,8 +10,8 @@ from carp_sidecar.services import Services
 from carp_sidecar.vip import AddressPlan
 from carp_sidecar.voice import Voice
 
-_FAREWELL_MS = 60
-"""Between a dead process's farewell and the removal of its addresses: the widest rank delay of a successor."""
+_FAREWELL_MS = 100
+"""Between a dead process's farewell and the removal of its addresses: the rank delay of a successor with an advskew up to 200."""
 
 
 class Holder:

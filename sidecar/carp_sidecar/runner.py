@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_HOLD_S = 0.005
 """How long the first adverts of a master wait for its addresses: an attach takes 0.3 ms when the kernel is idle."""
+_LIVE_PREDECESSOR = frozenset({Reason.MASTER_BOWED_OUT, Reason.MASTER_DEMOTED, Reason.PREEMPTED_WORSE})
 _RETRY_S = 1.0
 _CLOSE_LIMIT_S = 2.0
 _FINISH_LIMIT_S = 10.0
@@ -384,11 +385,11 @@ class Runner:
         self._report("transition", **{"from": change.old.value, "to": change.new.value, "reason": change.reason.value, "master": master})
 
     def _take(self) -> None:
-        """Attach first, then speak: a predecessor that hears us leaves at once."""
+        """Attach first, then speak, if there is a predecessor that answers: when it hears us it leaves at once."""
         if not self._holder.ready:
             self.engine.addresses_failed(self._loop.time())
             return
-        if self._held is None:
+        if self._held is None and self.engine.reason in _LIVE_PREDECESSOR:
             self._held = []
             self._loop.call_later(_MAX_HOLD_S, self._let_go)
         self._holder.take(self._farewell())

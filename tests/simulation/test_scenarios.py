@@ -101,7 +101,7 @@ def test_the_successor_after_a_handover_is_the_best_that_lives(mode: Mode, seed:
     world.run(0.2)
     assert world.masters() == [3]
     assert world.hosts[1].state is State.BACKUP
-    assert world.longest_gap_s(handed_at) <= 2 * STEP * 0.064 / 256 + LAN.worst_delay_s
+    assert world.longest_gap_s(handed_at) <= 2 * STEP * 0.128 / 256 + LAN.worst_delay_s
     assert world.overlaps == []
 
 

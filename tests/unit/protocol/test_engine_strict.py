@@ -191,7 +191,7 @@ def test_after_a_bow_out_the_ranks_act_one_after_the_other() -> None:
     for member in members[1:]:
         member.hear(bow_out, 1)
     delays = [member.engine._takeover.at - member.now for member in members[1:] if member.engine._takeover]
-    assert delays == pytest.approx([100 * 0.064 / 256, 16 * 0.064 / 256, 200 * 0.064 / 256])
+    assert delays == pytest.approx([100 * 0.128 / 256, 16 * 0.128 / 256, 200 * 0.128 / 256])
     run_together(members, 0.1)
     assert [member.state() for member in members] == [State.BACKUP, State.BACKUP, State.MASTER, State.BACKUP]
 
