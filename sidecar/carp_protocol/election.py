@@ -117,11 +117,14 @@ def as_master(mine: Standing, his: Standing, mode: Mode, dialect: Dialect) -> Re
     return Reason.BETTER_MASTER if gives_way(mine, his, mode, dialect) else None
 
 
-def as_backup(mine: Standing, his: Standing, mode: Mode, preempt: bool) -> Reason | None:
-    """Why a BACKUP takes over from the master that says ``his``, or None: it listens on (protocol.md 3.3, rows BACKUP)."""
+def as_backup(mine: Standing, his: Standing, mode: Mode, preempt: bool, tolerated: int = 0) -> Reason | None:
+    """Why a BACKUP takes over from the master that says ``his``, or None: it listens on (protocol.md 3.3, rows BACKUP).
+
+    ``tolerated`` is a demotion that was known when the addresses were handed to him.
+    """
     if his.is_bow_out:
         return Reason.MASTER_BOWED_OUT
-    if his.demotion > mine.demotion:
+    if his.demotion > max(mine.demotion, tolerated):
         return Reason.MASTER_DEMOTED
     if mode is Mode.STRICT:
         better = (mine.demotion, mine.advskew, mine.sender_id) < (his.demotion, his.advskew, his.sender_id)

@@ -36,22 +36,11 @@ from .errors import BadPacket
 from .heard import Heard, Kind, MasterSeen, Origin, Trust
 from .strict import StrictCodec
 from .suspicion import Evidence, Suspicion
-from .timing import (
-    FOLLOW_UP_S,
-    HANDOVER_LIMIT_S,
-    RACE_S,
-    SOLICIT_COUNT,
-    SOLICIT_SPACING_S,
-    VERIFY_WAIT_S,
-    timing_of,
-    widest_rank_delay_s,
-)
+from .timing import FOLLOW_UP_S, HANDOVER_LIMIT_S, RACE_S, SOLICIT_COUNT, SOLICIT_SPACING_S, VERIFY_WAIT_S, timing_of, widest_rank_delay_s
 
 _MULTICAST_TTL = 255
 """A multicast advert with less has passed a router: it is not from this segment (protocol.md 1.4, row 3)."""
 _CONFIGURED = "configuration"
-_INTRODUCTIONS = 16
-"""Backups of a group up to this size put each other on record at the start, so that a successor is believed at once."""
 _PENDING_EFFECTS = 1024
 """The shell drains after every input; the bound is for one that does not."""
 
@@ -83,7 +72,8 @@ class Engine:
         self.demotions = Demotions()
         self.demotions.set(_CONFIGURED, config.demotion)
         self._random_bits = random_bits
-        self._strict = StrictCodec(config, identity, random_bits) if config.authentication.mode is Mode.STRICT else None
+        strict = config.authentication.mode is Mode.STRICT
+        self._strict = StrictCodec(config, identity, random_bits, self._identity_changed) if strict else None
         self._codec: StrictCodec | CompatibleCodec = self._strict or CompatibleCodec(config, random_bits)
         self._effects: deque[Effect] = deque(maxlen=_PENDING_EFFECTS)
         self._packets: list[bytes] = []
@@ -99,7 +89,9 @@ class Engine:
         self._solicits_left = 0
         self._spoke_at = 0.0
         self._preempt_at = 0.0
-        self._yielded = False
+        self._yielded: int | None = None
+        """After a handover, the demotion of the successor that was accepted with it; no preemption until then."""
+        self._successor_id = 0
         self._closing = False
         self._foreign_owner = ""
         self._derive()
@@ -124,17 +116,10 @@ class Engine:
         try:
             if origin.ttl != _MULTICAST_TTL and not self.config.peers.addresses:
                 raise BadPacket("ttl", str(origin.ttl))
-            epoch = self._strict.counter.epoch if self._strict else 0
             heard = self._codec.receive_untrusted(data, origin, now)
         except BadPacket as error:
             self._effects.append(PacketRejected(error.reason, origin.source, error.detail))
-            if error.reason == "twin" and self._strict:
-                self._strict.change_identity()
-                self._derive()
-                self._effects.append(IdentityChanged(self._strict.counter.epoch, twin=True))
             return
-        if self._strict and self._strict.counter.epoch != epoch:
-            self._effects.append(IdentityChanged(self._strict.counter.epoch, twin=False))
         if heard.challenge and self._strict:
             master_for_s = now - self.since if self.state is State.MASTER else None
             self._packets += self._strict.reply(self._standing, heard, master_for_s, now)
@@ -165,7 +150,7 @@ class Engine:
         """The kernel refused the addresses: a member that cannot hold them must not claim them."""
         if may(self.state, Reason.ADDRESS_FAILED):
             self._packets.append(self._codec.bow_out(self._standing, 0))
-            self._yielded = True  # or it would preempt its successor, fail again, and so on
+            self._yielded = 255  # or it would take over from its successor, fail again, and so on
             self._change(Reason.ADDRESS_FAILED, now)
 
     def addresses_lost(self, now: float) -> None:
@@ -184,7 +169,7 @@ class Engine:
         self._step_down_if_stalled(now)
         if self.state is not State.MASTER:
             return False
-        self._yielded = True
+        self._yielded = 0
         self._bow_out(Reason.REQUESTED, now, successor_id)
         return True
 
@@ -198,7 +183,7 @@ class Engine:
 
     def allow_preemption(self) -> None:
         """After a handover: this member may preempt again."""
-        self._yielded = False
+        self._yielded = None
 
     def reconfigure(self, config: GroupConfig, now: float) -> None:
         """Go on with other settings and without leaving the state. VHID, interface and mode cannot change this way."""
@@ -228,7 +213,7 @@ class Engine:
         if self._handover_until is not None and now >= self._handover_until:
             self._end_handover(now)
         if self._advert_at is not None and now >= self._advert_at:
-            self._advertise(now)
+            self._advertise(now) if self.state is State.MASTER else self._say_goodbye()
         if self._solicit_at is not None and now >= self._solicit_at:
             self._solicit(now)
         if self._suspicion and self.state is State.BACKUP:
@@ -275,6 +260,7 @@ class Engine:
         if self.state is State.MASTER and not heard.standing.is_bow_out:
             self._meet_master(heard, origin, now)
         elif self.state is State.HANDOVER and not heard.standing.is_bow_out:
+            self._yielded = heard.standing.demotion if self._yielded is not None else None
             self._change(Reason.SUCCESSOR_HEARD, now)
         if self.state is State.BACKUP:
             self._follow(heard, origin, now)
@@ -306,8 +292,8 @@ class Engine:
             self._hear_bow_out(heard, origin, now)
             return
         self._listen(heard, origin, now)
-        preempt = self.config.preemption.enabled and not self._yielded and now >= self._preempt_at
-        reason = as_backup(self._standing, heard.standing, self.config.authentication.mode, preempt)
+        preempt = self.config.preemption.enabled and self._yielded is None and now >= self._preempt_at
+        reason = as_backup(self._standing, heard.standing, self.config.authentication.mode, preempt, self._yielded or 0)
         if reason:
             self._plan_takeover(reason, now)
         else:
@@ -326,7 +312,7 @@ class Engine:
         self.master = MasterSeen(origin.source, heard.standing, now)
         master_interval_s = heard.interval_s if self._strict else self._timing.interval_s
         self._wait_for_death(master_interval_s, now)
-        if not (self.config.suspicion and self._may_be_master) or origin.source in self._unaskable:
+        if not (self._suspects and self._may_be_master) or origin.source in self._unaskable:
             self._suspicion = None
             return
         if self._suspicion is None or self._suspicion.source != origin.source:
@@ -338,9 +324,7 @@ class Engine:
     def _doubt(self, strict: StrictCodec, heard: Heard, origin: Origin, now: float) -> None:
         """A right digest, but perhaps a recording: ask its sender, and give it a moment before acting against it."""
         if heard.kind is not Kind.ADVERT:
-            stranger = heard.trust is Trust.UNKNOWN and heard.kind is Kind.SOLICIT and heard.peer_id in (0, strict.sender_id)
-            if stranger and self.state is State.BACKUP and len(strict.peers) < _INTRODUCTIONS:
-                self._packets += strict.challenge(self._standing, heard, now)
+            self._packets += strict.introduction(self._standing, heard, now) if self.state is State.BACKUP else []
             return
         self._effects.append(PacketRejected(heard.trust.value, origin.source, f"{heard.standing.sender_id:016x}"))
         self._packets += strict.challenge(self._standing, heard, now)
@@ -445,11 +429,13 @@ class Engine:
             self._wait_for_death(self._timing.interval_s, now)
             if self._closing:
                 self._change(Reason.CLOSED, now)
+            elif reason is Reason.STALLED:
+                self._seek(now)  # everybody may have slept, with the host
         elif new is State.INIT:
             self.master = None
 
     def _become_master(self, now: float) -> None:
-        self.master, self._foreign_owner, self._yielded = None, "", False
+        self.master, self._foreign_owner, self._yielded = None, "", None
         self._effects.append(TakeAddresses())
         self._advertise(now, again=True)
 
@@ -460,9 +446,16 @@ class Engine:
     def _bow_out(self, reason: Reason, now: float, successor_id: int = 0) -> None:
         """Say goodbye and keep answering until the successor is heard."""
         self._change(reason, now)
-        self._packets.append(self._codec.bow_out(self._standing, successor_id))
+        self._successor_id = successor_id
+        self._say_goodbye()
         self._spoke_at = now
         self._handover_until = now + HANDOVER_LIMIT_S
+        # Once more if nobody is heard. Not to carp(4), where a backup of the successor would take over from it.
+        self._advert_at = now + FOLLOW_UP_S if self._strict else None
+
+    def _say_goodbye(self) -> None:
+        self._packets.append(self._codec.bow_out(self._standing, self._successor_id))
+        self._advert_at = None
 
     def _end_handover(self, now: float) -> None:
         """Nobody took over: whoever must leave leaves, whoever only offered stays."""
@@ -486,6 +479,10 @@ class Engine:
         elif self.state is State.BACKUP and self.master is None and not could_be_master:
             self._seek(now)
 
+    def _identity_changed(self, epoch: int, twin: bool) -> None:
+        self._effects.append(IdentityChanged(epoch, twin))
+        self._derive()
+
     @property
     def _may_be_master(self) -> bool:
         return self.config.priority > 0 and not self.demotions.excluded
@@ -493,6 +490,8 @@ class Engine:
     def _derive(self) -> None:
         """What follows from configuration, demotions and identity: computed when they change, not with every packet."""
         self._standing = own_standing(self.config, self.demotions.total, self._strict.sender_id if self._strict else 0)
+        # A carp(4) master of both families speaks from two addresses in turn: none of them is late when it should be.
+        self._suspects = self.config.suspicion and (self._strict is not None or len({a.version for a in self.config.addresses}) == 1)
         # A master that speaks from a virtual address, or from none, cannot be asked whether it lives.
         self._unaskable = {"0.0.0.0", "::", *(str(address.ip) for address in self.config.addresses)}
         self._timing = timing_of(self.config)

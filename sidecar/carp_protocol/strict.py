@@ -25,7 +25,11 @@ _LAYOUT = struct.Struct("!BBxxIQIIQQQQ")
 _VERSION = 1
 _MAX_PEERS = 256
 """Senders on record. A group has a few; the bound is against a member that changes its id in a loop."""
+_INTRODUCTIONS = 16
+"""Members that get acquainted before they must: in larger groups that would be too many packets when all start together."""
 _CHALLENGE_LIFE_S = 1.0
+_SHORTEST_MS, _LONGEST_MS = 10, 60_000
+"""What a configuration may say; a member that says else would make others wait for it in vain."""
 _MAX_U32 = 2**32 - 1
 
 
@@ -62,7 +66,7 @@ class Extension(NamedTuple):
 
     @classmethod
     def decode_untrusted(cls, data: bytes) -> "Extension":
-        """Raises BadPacket: short, version or kind. Bytes behind the extension are left for later versions."""
+        """Raises BadPacket: short, version, kind or interval. Bytes behind the extension are left for later versions."""
         if len(data) < _LAYOUT.size:
             raise BadPacket("short", f"extension of {len(data)} bytes")
         version, kind, *fields = _LAYOUT.unpack_from(data)
@@ -70,6 +74,8 @@ class Extension(NamedTuple):
             raise BadPacket("version", f"extension {version}")
         if kind not in (1, 2, 3):
             raise BadPacket("kind", str(kind))
+        if not _SHORTEST_MS <= fields[0] <= _LONGEST_MS:
+            raise BadPacket("interval", f"{fields[0]} ms")
         return cls(Kind(kind), *fields)
 
 
@@ -89,8 +95,16 @@ class Peer:
 class StrictCodec:
     """Signs and verifies the packets of one group; keeps counters, peers on record and the open challenge."""
 
-    def __init__(self, config: GroupConfig, identity: Identity, random_bits: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        config: GroupConfig,
+        identity: Identity,
+        random_bits: Callable[[int], int],
+        on_identity: Callable[[int, bool], None] = lambda _epoch, _twin: None,
+    ) -> None:
+        """``on_identity`` hears of a new epoch, or (True) of a new sender id because a twin uses the old one."""
         self._random_bits = random_bits
+        self._on_identity = on_identity
         self.sender_id = identity.sender_id
         self.counter = Counter(identity.epoch)
         self.peers: dict[int, Peer] = {}
@@ -133,6 +147,12 @@ class StrictCodec:
     def challenge(self, standing: Standing, doubted: Heard, now: float) -> list[bytes]:
         """Ask the sender of a doubtful packet whether it lives, unless it was just asked."""
         return [self.question(standing, now, doubted)] if self._questions.take(doubted.standing.sender_id, now) else []
+
+    def introduction(self, standing: Standing, heard: Heard, now: float) -> list[bytes]:
+        """Ask a stranger that asks us to prove that it lives: backups know each other, and believe a successor at once."""
+        asks_us = heard.kind is Kind.SOLICIT and heard.peer_id in (0, self.sender_id)
+        stranger = heard.trust is Trust.UNKNOWN and len(self.peers) < _INTRODUCTIONS
+        return self.challenge(standing, heard, now) if asks_us and stranger else []
 
     def reply(self, standing: Standing, heard: Heard, master_for_s: float | None, now: float) -> list[bytes]:
         """A master (None: we are none) answers every question that may be for it, others one that names them or whose sender lost count."""
@@ -182,7 +202,10 @@ class StrictCodec:
         extension = Extension.decode_untrusted(data[HEADER_LENGTH:])
         if extension.sender_id == self.sender_id:
             ours = header.counter <= self.counter.value or header.counter == self.counter.farewell()
-            raise BadPacket("echo" if ours else "twin", f"{extension.sender_id:016x}")
+            if ours:
+                raise BadPacket("echo", f"{extension.sender_id:016x}")
+            self._change_identity()
+            raise BadPacket("twin", f"{extension.sender_id:016x}")
         return Heard(
             kind=extension.kind,
             trust=self._judge(header, extension, origin.source, now),
@@ -225,6 +248,7 @@ class StrictCodec:
     def _catch_up(self, heard: int) -> None:
         if heard > self.counter.value:
             self.counter.jump_past(heard)
+            self._on_identity(self.counter.epoch, False)
 
     def _open_challenge(self, now: float) -> int:
         """The random bits to send in a question; the same for a second, since answers may be on their way."""
@@ -237,6 +261,7 @@ class StrictCodec:
         peer = self.peers.get(sender_id)
         return peer.counter if peer else 0
 
-    def change_identity(self) -> None:
+    def _change_identity(self) -> None:
         """Become somebody else, after a twin was heard."""
         self.sender_id = self._random_bits(64) or 1
+        self._on_identity(self.counter.epoch, True)

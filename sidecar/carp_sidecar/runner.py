@@ -352,8 +352,6 @@ class Runner:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case PacketRejected():
-                self._count_rejected(effect)
             case StateChanged():
                 self._state_changed(effect)
             case TakeAddresses():
@@ -370,6 +368,14 @@ class Runner:
             case ProbeAddress() if self._segment and self.plan:
                 for address in self.plan.addresses:
                     self._segment.prober.ask_address(address)
+            case _:
+                self._tell(effect)
+
+    def _tell(self, effect: Effect) -> None:
+        """Effects that change nothing on the wire or in the kernel."""
+        match effect:
+            case PacketRejected():
+                self._count_rejected(effect)
             case SplitBrain():
                 self.split_brains += 1
                 self._report("split-brain", source=effect.source, won=effect.won)
@@ -377,6 +383,8 @@ class Runner:
                 self._report("address-conflict", mac=effect.owner)
             case IdentityChanged():
                 self._services.identity_changed(effect.epoch, twin=effect.twin)
+                if self.engine.state.holds_addresses:
+                    self._holder.leave_will(self._farewell())
 
     def _state_changed(self, change: StateChanged) -> None:
         self.transitions[change.reason] += 1

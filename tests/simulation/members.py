@@ -6,6 +6,7 @@ __all__ = [
     "STRICT_KEY",
     "Member",
     "address_of",
+    "cluster",
     "make_config",
     "make_engine",
     "origin_of",
@@ -152,3 +153,13 @@ def run_together(members: list[Member], seconds: float) -> None:
         members[index].engine.handle_timer(now)
     for member in members:
         member.now = end
+
+
+def cluster(*advskews: int, **fields: Any) -> list[Member]:
+    """Members who know each other; the first is master."""
+    members = [Member.make(number, advskew=advskew, **fields).start() for number, advskew in enumerate(advskews, 1)]
+    run_together(members, 4 * members[0].engine.config.advertisement_interval_s)
+    assert [member.state() for member in members] == [State.MASTER] + [State.BACKUP] * (len(members) - 1)
+    for member in members:
+        member.effects()
+    return members

@@ -1,25 +1,13 @@
 """A Strict member that meets what it does not expect: another master, strangers, recordings, twins, and changes under way."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from carp_protocol.config import Authentication, PeerMode, Peers
 from carp_protocol.effects import IdentityChanged, SplitBrain, State
 from carp_protocol.packet import decode_untrusted
-from simulation.members import STRICT_KEY, Member, parse, run_together, talk
-
-
-def cluster(*advskews: int, **fields: Any) -> list[Member]:
-    """Members who know each other; the first is master."""
-    members = [Member.make(number, advskew=advskew, **fields).start() for number, advskew in enumerate(advskews, 1)]
-    run_together(members, 4 * members[0].engine.config.advertisement_interval_s)
-    assert [member.state() for member in members] == [State.MASTER] + [State.BACKUP] * (len(members) - 1)
-    for member in members:
-        member.effects()
-    return members
-
+from simulation.members import STRICT_KEY, Member, cluster, parse, run_together, talk
 
 # ---- two masters ----------------------------------------------------------------------------------------------
 
@@ -46,7 +34,7 @@ def test_when_two_masters_meet_the_worse_goes_and_both_say_so() -> None:
 def test_a_race_is_not_called_a_split_brain() -> None:
     members = [Member.make(number, advskew=advskew).start() for number, advskew in ((1, 0), (2, 100))]
     for member in members:
-        member.advance(0.1)
+        member.advance(0.15)
         assert member.state() is State.MASTER
         member.effects()
         member.engine._advertise(member.now)
@@ -130,7 +118,7 @@ def test_doubt_puts_a_takeover_off_once_and_keeps_the_ranks_apart() -> None:
             member.hear(recorded[0], 1)
         assert member.engine._takeover is not None
         plans.append(member.engine._takeover.at - member.now)
-    assert plans == pytest.approx([0.024, 0.028])
+    assert plans == pytest.approx([0.02 + 16 * 0.128 / 256, 0.02 + 32 * 0.128 / 256])
 
 
 def test_doubt_puts_the_dead_time_off_once_and_by_little() -> None:
@@ -143,7 +131,7 @@ def test_doubt_puts_the_dead_time_off_once_and_by_little() -> None:
     other.advance(due - 0.001 - other.now)
     for _ in range(5):
         other.hear(recorded[0], 1)
-    assert other.engine.next_timer() == pytest.approx(due - 0.001 + 0.02 + 0.004)
+    assert other.engine.next_timer() == pytest.approx(due - 0.001 + 0.02 + 16 * 0.128 / 256)
     other.advance(0.03)
     assert other.state() is State.MASTER
 

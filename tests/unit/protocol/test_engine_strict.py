@@ -1,7 +1,6 @@
 """A Strict member among its like: start, suspicion, ranks, handover, preemption."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -9,19 +8,9 @@ from carp_protocol.config import Preemption
 from carp_protocol.effects import MasterDead, ProbeMaster, Reason, State, StateChanged, TakeAddresses
 from carp_protocol.heard import Kind
 from carp_protocol.suspicion import Evidence
-from simulation.members import Member, parse, run_together, talk
+from simulation.members import Member, cluster, parse, run_together, talk
 
 HOST, PROCESS, REFUSED = Evidence.HOST_ANSWERED, Evidence.PROCESS_ANSWERED, Evidence.PORT_UNREACHABLE
-
-
-def cluster(*advskews: int, **fields: Any) -> list[Member]:
-    """Members who know each other; the first is master."""
-    members = [Member.make(number, advskew=advskew, **fields).start() for number, advskew in enumerate(advskews, 1)]
-    run_together(members, 4 * members[0].engine.config.advertisement_interval_s)
-    assert [member.state() for member in members] == [State.MASTER] + [State.BACKUP] * (len(members) - 1)
-    for member in members:
-        member.effects()
-    return members
 
 
 def kinds(packets: list[bytes]) -> list[Kind]:
@@ -130,7 +119,7 @@ def test_a_dead_process() -> None:
     backup.engine.receive_evidence(HOST, "10.0.0.7", backup.now)
     backup.engine.receive_evidence(REFUSED, "10.0.0.7", backup.now)
     backup.engine.receive_evidence(REFUSED, "10.0.0.1", backup.now)
-    backup.advance(0.03)
+    backup.advance(0.06)
     assert backup.reasons()[-1:] == [Reason.MASTER_PROCESS_DEAD]
 
 
@@ -171,7 +160,7 @@ def test_the_death_of_a_master_is_news_for_other_groups_that_followed_it() -> No
     other_group.engine.hear_of_death(replace(dead, silent_since=other_group.now - 60), other_group.now)
     assert other_group.engine._takeover is None, "heard since"
     other_group.engine.hear_of_death(dead, other_group.now)
-    other_group.advance(0.03)
+    other_group.advance(0.06)
     assert other_group.state() is State.MASTER
 
 
@@ -226,7 +215,7 @@ def test_addresses_are_held_until_the_successor_speaks() -> None:
     assert one.state() is State.HANDOVER
     assert one.state().holds_addresses
     other.hear(bow_out, 1)
-    other.advance(0.03)
+    other.advance(0.06)
     assert other.state() is State.MASTER
     assert one.state() is State.HANDOVER
     other.engine._advertise(other.now)

@@ -56,14 +56,20 @@ def acquainted(asker: StrictCodec, other: StrictCodec) -> None:
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 
 
-@given(st.builds(Extension, st.sampled_from(Kind), U32, U64, U32, U32, U64, U64, U64, U64))
+@given(st.builds(Extension, st.sampled_from(Kind), st.integers(10, 60_000), U64, U32, U32, U64, U64, U64, U64))
 def test_extensions_come_back_as_they_were(extension: Extension) -> None:
     assert Extension.decode_untrusted(extension.encode()) == extension
     assert Extension.decode_untrusted(extension.encode() + b"later") == extension
 
 
+@pytest.mark.parametrize("interval_ms", [0, 9, 60_001, 2**32 - 1])
+def test_an_interval_that_no_configuration_can_have_is_refused(interval_ms: int) -> None:
+    with pytest.raises(BadPacket, match="interval"):
+        Extension.decode_untrusted(Extension(Kind.ADVERT, interval_ms, 1, 1).encode())
+
+
 def test_a_master_for_longer_than_fits_says_the_most_that_fits() -> None:
-    extension = Extension(Kind.ADVERT, 1, 1, 1, master_for_ms=2**40)
+    extension = Extension(Kind.ADVERT, 1000, 1, 1, master_for_ms=2**40)
     assert Extension.decode_untrusted(extension.encode()).master_for_ms == 2**32 - 1
 
 
@@ -160,7 +166,7 @@ def test_the_challenge_lives_for_a_second_and_then_changes() -> None:
 def test_random_bits_that_are_all_zero_still_ask() -> None:
     codec = StrictCodec(make_config(), Identity(1, 1), lambda _: 0)
     assert parse(codec.question(MINE, 0.0))[1].challenge == 1
-    codec.change_identity()
+    assert reason_of(codec, make_codec(1, epoch=9).advert(MINE, 0, 0)) == "twin"
     assert codec.sender_id == 1
 
 
@@ -221,9 +227,8 @@ def test_echo_and_twin() -> None:
     assert reason_of(codec, sent) == "echo"
     assert reason_of(codec, codec.farewell(MINE)) == "echo"
     assert reason_of(codec, make_codec(1, epoch=1).advert(MINE, 0, 0)) == "echo"
-    assert reason_of(codec, make_codec(1, epoch=3).advert(MINE, 0, 0)) == "twin"
     before = codec.sender_id
-    codec.change_identity()
+    assert reason_of(codec, make_codec(1, epoch=3).advert(MINE, 0, 0)) == "twin"
     assert codec.sender_id != before
     assert receive(codec, make_codec(1, epoch=3).advert(MINE, 0, 0)).trust is Trust.UNKNOWN
 
