@@ -84,7 +84,8 @@ class Runner:
         self._held: list[bytes] | None = None
         self._put_back = TokenBucket(rate_per_s=1, burst=10)
         self._detected_at = 0.0
-        self._preparing = False
+        self._prepared_device = asyncio.Event()
+        self._prepared_device.set()
         self._started = False
         self._closed = asyncio.Event()
 
@@ -106,13 +107,17 @@ class Runner:
             self._wait_for(found.reason)
             return
         try:
-            self._segment = self._services.open_segment(found)
+            segment = self._services.open_segment(found)
         except WireFailed as error:
             self._wait_for(str(error))
+            self._loop.call_later(_RETRY_S, self.place)
             return
-        self.link = found
+        if not segment.join(self.config.vhid, self):
+            self._wait_for(f"VHID {self.config.vhid} is taken by another group on {found.name}; give each group there its own")
+            self._loop.call_later(_RETRY_S, self.place)
+            return
+        self._segment, self.link = segment, found
         self.waiting_for = ""
-        self._segment.join(self.config.vhid, self)
         settings = self._services.parent_settings.claim(found, self.config.name) if self.config.virtual_mac else ()
         self._services.netlink.submit(settings)
         self._make_plan()
@@ -124,12 +129,11 @@ class Runner:
 
     def _make_plan(self) -> None:
         """Encode everything the path of a takeover needs; first make the macvlan if there is none."""
-        if not self.link or self._preparing or self._closed.is_set():
+        if not self.link or not self._prepared_device.is_set() or self._closed.is_set():
             return
-        plan = plan_addresses(self.config, self.link, self._services.netlink.snapshot, self._services.state_dir)
-        self._holder.plan = plan
+        plan = self._holder.plan = self._planned(self.link)
         if plan.prepare:
-            self._preparing = True
+            self._prepared_device.clear()
             self._services.netlink.submit(plan.prepare, self._prepared, urgent=False)
             return
         _ignore_router_adverts(plan)
@@ -143,8 +147,11 @@ class Runner:
 
     def _prepared(self, errnos: list[int]) -> None:
         """Plan again with the device; one that exists already, and every other refusal, is tried again."""
-        self._preparing = False
-        if not self._segment or self._closed.is_set():
+        self._prepared_device.set()
+        if not self._segment or not self.link:
+            return
+        if self._closed.is_set():
+            self._holder.plan = self._planned(self.link)  # what was made meanwhile must be removed
             return
         failed = next((number for number in errnos if number), 0)
         if failed:
@@ -154,6 +161,9 @@ class Runner:
         else:
             self.waiting_for = ""
             self._make_plan()
+
+    def _planned(self, link: Link) -> AddressPlan:
+        return plan_addresses(self.config, link, self._services.netlink.snapshot, self._services.state_dir)
 
     def refresh_voice(self) -> None:
         """Encode anew what is sent: the host's own address, from which adverts come, may have changed."""
@@ -183,10 +193,9 @@ class Runner:
         now = self._loop.time()
         for name in [name for name, _ in self.engine.demotions.items() if name.startswith("health/") and name not in wanted]:
             self.engine.set_demotion(name, 0, now)
-        for check in config.health_checks:
-            if not self.health.passing(check.name):
-                self.engine.set_demotion(f"health/{check.name}", check.demotion, now)
         self.health.update(config.health_checks)
+        for check in config.health_checks:
+            self.engine.set_demotion(f"health/{check.name}", 0 if self.health.passing(check.name) else check.demotion, now)
         self.engine.reconfigure(config, now)
         if self.link and self.plan:
             self._make_plan()
@@ -201,6 +210,7 @@ class Runner:
         self._after()
         if self._segment:
             try:
+                await asyncio.wait_for(self._prepared_device.wait(), _CLOSE_LIMIT_S)  # or the device would be left behind
                 await asyncio.wait_for(self._closed.wait(), _CLOSE_LIMIT_S)
             except TimeoutError:
                 log_event(_log, logging.WARNING, "the addresses were not released in time; their lease ends them", group=self.config.name)

@@ -39,8 +39,9 @@ class Segment:
         self._own_addresses = own_addresses
         self.wire.start(loop, self._on_frame, self._on_rejected)
 
-    def join(self, vhid: int, member: Member) -> None:
-        self._members[vhid] = member
+    def join(self, vhid: int, member: Member) -> bool:
+        """Hand the packets of ``vhid`` to ``member``; False if another group has that VHID here."""
+        return self._members.setdefault(vhid, member) is member
 
     def leave(self, vhid: int) -> bool:
         """A group goes; closes the segment after the last one, and says so."""

@@ -1,6 +1,7 @@
 """What the network and the machine can do to a sidecar, and what an attacker on the segment can."""
 
 import struct
+import sys
 import time
 from collections.abc import Callable
 
@@ -209,3 +210,27 @@ def test_a_wrong_key_is_another_group(lab: Lab) -> None:
     first.wait_for(lambda one: one["adverts"]["rejected"].get("bad-digest", 0) > 0, "counts the bad digests")
     stays([first], ["MASTER"], 1.0)
     assert first.group()["split_brains"] == 0
+
+
+_BROKEN = """
+import sys
+from carp_sidecar import daemon
+settle = daemon.Daemon._settle
+def broken(self):
+    settle(self)
+    self._loop.call_soon(lambda: 1 / 0)
+daemon.Daemon._settle = broken
+sys.exit(daemon.run(sys.argv[-1]))
+"""
+
+
+def test_a_bug_ends_the_process_and_the_addresses_go_to_the_next(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("lab.sidecar.PROGRAM", [sys.executable, "-c", _BROKEN])
+        broken = Sidecar(lab, lab["a"], [group()]).start(wait=False)
+    second = Sidecar(lab, lab["b"], [group(advskew=50)]).start()
+    assert broken.reap() == 1, "a supervisor starts it anew"
+    assert "ZeroDivisionError" in broken.log()
+    broken.log_path.unlink()  # a bug is the one thing that may be reported with a traceback
+    second.wait_state("MASTER")
+    assert lab["a"].held_addresses() == []

@@ -268,3 +268,22 @@ def test_a_corrupt_state_file_is_survived(lab: Lab) -> None:
     for path in files:
         path.write_bytes(b"\0garbage{")
     member.start().wait_state("MASTER")
+
+
+def test_two_groups_that_meet_on_one_interface_do_not_share_a_vhid(lab: Lab) -> None:
+    by_subnet = group("by-subnet", 1, addresses=["10.77.0.101/24"])
+    del by_subnet["interface"]
+    member = Sidecar(lab, lab["a"], [group("named", 1), by_subnet]).start()
+    member.wait_state("MASTER", name="named")
+    waiting = member.wait_for(lambda one: one["warnings"], "says why it waits", name="by-subnet")
+    assert waiting["state"] == "INIT"
+    assert "VHID 1 is taken by another group on eth0" in waiting["warnings"][0]
+    member.configure([by_subnet])
+    assert member.cli("reload").returncode == 0
+    member.wait_state("MASTER", name="by-subnet")
+
+
+def test_a_stop_in_the_middle_of_the_start_leaves_nothing(lab: Lab) -> None:
+    member = Sidecar(lab, lab["a"], [group(f"g{number}", number, addresses=[f"10.77.1.{number}"]) for number in range(1, 101)]).start()
+    assert member.stop() == 0
+    assert [link["ifname"] for link in lab["a"].namespace.ip_json("link") if link["ifname"].startswith("carp")] == []
