@@ -203,11 +203,11 @@ def _dispatch(arguments: argparse.Namespace, commands: dict[str, argparse.Argume
             sys.stdout.write(os.urandom(32).hex() + "\n")
             return 0
         case "completion":
-            from carp_sidecar.completion import script
+            from carp_sidecar.console.completion import script
 
             sys.stdout.write(script(arguments.shell, _PROGRAM, commands))
             return 0
-    from carp_sidecar import client
+    from carp_sidecar.console import client
 
     match arguments.command:
         case "status":
@@ -226,8 +226,8 @@ def _check(arguments: argparse.Namespace) -> int:
     import json
     import socket
 
+    from carp_sidecar.console.views import check_table
     from carp_sidecar.source import load
-    from carp_sidecar.views import check_table
 
     as_json = arguments.output == "json"
     try:

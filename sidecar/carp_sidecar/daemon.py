@@ -17,23 +17,23 @@ from carp_protocol.effects import State
 from carp_protocol.errors import CarpError, ConfigError
 from carp_sidecar import __version__, logs
 from carp_sidecar.alarms import Alarms
-from carp_sidecar.control import Callback, ControlSocket, ControlSocketError
-from carp_sidecar.endpoints import Endpoints
+from carp_sidecar.console.control import Callback, ControlSocket, ControlSocketError
+from carp_sidecar.console.endpoints import Endpoints
 from carp_sidecar.hooks import HookRunner
-from carp_sidecar.links import Change, ChangeKind, Link
+from carp_sidecar.kernel.links import Change, ChangeKind, Link
+from carp_sidecar.kernel.netlink import Netlink
+from carp_sidecar.kernel.rtnl import ALIAS_PREFIX
+from carp_sidecar.kernel.vip import ParentSettings, choose_interface, sweep
+from carp_sidecar.kernel.wills import Guardian
 from carp_sidecar.logs import RejectedPackets, log_change, log_event
 from carp_sidecar.measurements import Measurements
-from carp_sidecar.netlink import Netlink
-from carp_sidecar.probe import Responder
 from carp_sidecar.report import group_status, iso_time
-from carp_sidecar.rtnl import ALIAS_PREFIX
 from carp_sidecar.runner import Runner
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
 from carp_sidecar.source import load
 from carp_sidecar.state import StateDir, StateDirInUse
-from carp_sidecar.vip import ParentSettings, choose_interface, sweep
-from carp_sidecar.wills import Guardian
+from carp_sidecar.wire.probe import Responder
 
 _log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ __all__ = ["Holder"]
 
 from collections.abc import Callable
 
-from carp_sidecar.announce import Announcer
-from carp_sidecar.guardian import Will
+from carp_sidecar.kernel.guardian import Will
+from carp_sidecar.kernel.vip import AddressPlan
 from carp_sidecar.services import Services
-from carp_sidecar.vip import AddressPlan
-from carp_sidecar.voice import Voice
+from carp_sidecar.wire.announce import Announcer
+from carp_sidecar.wire.voice import Voice
 
 _FAREWELL_MS = 100
 """Between a dead process's farewell and the removal of its addresses: the rank delay of a successor with an advskew up to 200."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from carp_protocol.effects import State
 from carp_protocol.heard import MasterSeen
-from carp_sidecar.links import Links
+from carp_sidecar.kernel.links import Links
+from carp_sidecar.kernel.vip import held
 from carp_sidecar.runner import Runner
-from carp_sidecar.vip import held
 
 _RIVAL_INTERVALS = 4
 """A second master counts as seen for this many intervals after its last advert: one more than its dead time."""

@@ -37,13 +37,13 @@ from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
 from carp_sidecar.health import HealthChecker
 from carp_sidecar.holder import Holder
-from carp_sidecar.links import Address, Link
+from carp_sidecar.kernel.links import Address, Link
+from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface, plan_addresses
 from carp_sidecar.logs import log_event
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
-from carp_sidecar.vip import AddressPlan, Missing, choose_interface, plan_addresses
-from carp_sidecar.voice import make_voice
-from carp_sidecar.wire import WireFailed
+from carp_sidecar.wire.sockets import WireFailed
+from carp_sidecar.wire.voice import make_voice
 
 _log = logging.getLogger(__name__)
 

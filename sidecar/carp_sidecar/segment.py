@@ -11,10 +11,10 @@ from carp_protocol.effects import MasterDead
 from carp_protocol.errors import BadPacket
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
-from carp_sidecar.frames import Frame, ReceivedAdvert
-from carp_sidecar.links import Link
-from carp_sidecar.probe import Prober
-from carp_sidecar.wire import Wire
+from carp_sidecar.kernel.links import Link
+from carp_sidecar.wire.frames import Frame, ReceivedAdvert
+from carp_sidecar.wire.probe import Prober
+from carp_sidecar.wire.sockets import Wire
 
 _log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from carp_protocol.config import GroupConfig
 from carp_sidecar.alarms import Alarms
-from carp_sidecar.links import Link
+from carp_sidecar.kernel.links import Link
+from carp_sidecar.kernel.netlink import Netlink
+from carp_sidecar.kernel.vip import ParentSettings
+from carp_sidecar.kernel.wills import Guardian
 from carp_sidecar.logs import RejectedPackets
 from carp_sidecar.measurements import Measurements
-from carp_sidecar.netlink import Netlink
 from carp_sidecar.segment import Segment
-from carp_sidecar.vip import ParentSettings
-from carp_sidecar.wills import Guardian
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from carp_protocol.config import Mode
 from carp_protocol.errors import BadPacket
 from carp_protocol.packet import HEADER_LENGTH, checksum, decode_untrusted, looks_like_vrrp_untrusted
 from carp_protocol.strict import Extension
-from carp_sidecar.control import BadRequest, Request, parse_request_untrusted
-from carp_sidecar.frames import (
+from carp_sidecar.console.control import BadRequest, Request, parse_request_untrusted
+from carp_sidecar.health import _parse_status_line_untrusted
+from carp_sidecar.wire.frames import (
     AdvertHeader,
     arp_request,
     decode_frame_untrusted,
@@ -23,7 +24,6 @@ from carp_sidecar.frames import (
     neighbor_solicitation,
     unsolicited_neighbor_advert,
 )
-from carp_sidecar.health import _parse_status_line_untrusted
 from simulation.members import GROUP_ADDRESS, Member
 from vectors.pcap import VECTORS, frames, ip_payloads
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from carp_sidecar.tables import format_table
+from carp_sidecar.console.tables import format_table
 from lab.demo_picture import paint
 from lab.demo_scenes import SCENES, TARGET, Stage, members
 from lab.demo_screen import Audience, audience

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from carp_sidecar.changes import describe_change, describe_reason
-from carp_sidecar.client import Client, CommandFailed
+from carp_sidecar.console.client import Client, CommandFailed
 from lab.demo_story import Outcome, Story
 from lab.namespace import LabError, wait_until
 from lab.network import Lab

@@ -9,10 +9,11 @@ from ipaddress import ip_interface
 from typing import Self, TypeVar
 
 from carp_protocol.config import GroupConfig
-from carp_sidecar import frames, vip
-from carp_sidecar.links import Change, ChangeKind, Link
-from carp_sidecar.netlink import Netlink
-from carp_sidecar.wire import Wire
+from carp_sidecar.kernel import vip
+from carp_sidecar.kernel.links import Change, ChangeKind, Link
+from carp_sidecar.kernel.netlink import Netlink
+from carp_sidecar.wire import frames
+from carp_sidecar.wire.sockets import Wire
 from lab.network import Host, Lab
 
 STATE_DIR = "/var/lib/kubecarp"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from carp_sidecar import frames
-from carp_sidecar.links import Link
+from carp_sidecar.kernel.links import Link
+from carp_sidecar.wire import frames
 from lab.hands import TIMEOUT_S, Ear, Hands, until, with_ears
 from lab.namespace import wait_until
 from lab.network import Lab
@@ -31,10 +31,11 @@ MASTER = """
 import asyncio, sys
 from ipaddress import ip_interface
 from carp_protocol.config import GroupConfig
-from carp_sidecar import frames, vip
-from carp_sidecar.guardian import Will
-from carp_sidecar.netlink import Netlink
-from carp_sidecar.wills import Guardian
+from carp_sidecar.kernel import vip
+from carp_sidecar.wire import frames
+from carp_sidecar.kernel.guardian import Will
+from carp_sidecar.kernel.netlink import Netlink
+from carp_sidecar.kernel.wills import Guardian
 
 async def run():
     loop = asyncio.get_running_loop()

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from carp_sidecar import vip
-from carp_sidecar.links import ChangeKind
+from carp_sidecar.kernel import vip
+from carp_sidecar.kernel.links import ChangeKind
 from lab.hands import STATE_DIR, Hands, group, inside, until
 from lab.network import Host, Lab
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from carp_sidecar import frames
+from carp_sidecar.wire import frames
 from lab.hands import Ear, Hands, group, inside, until, with_ears
 from lab.network import Lab
 

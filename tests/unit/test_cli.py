@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from carp_protocol.effects import Reason
-from carp_sidecar import client as client_module
 from carp_sidecar import source
 from carp_sidecar.cli import _DEFAULT_CONFIG, build_parser, main
-from carp_sidecar.control import ControlSocket
+from carp_sidecar.console import client as client_module
+from carp_sidecar.console.control import ControlSocket
 from unit.fake_daemon import FakeDaemon, group_status, transition
 
 ROOT = Path(__file__).resolve().parents[2]

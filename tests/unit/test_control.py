@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carp_sidecar import control
-from carp_sidecar.control import BadRequest, ControlSocket, ControlSocketError, Request, parse_request_untrusted
+from carp_sidecar.console import control
+from carp_sidecar.console.control import BadRequest, ControlSocket, ControlSocketError, Request, parse_request_untrusted
 from unit.fake_daemon import DEADLINE_S, FakeDaemon, group_status, transition
 
 

@@ -5,7 +5,7 @@ import sys
 
 _PROGRAM = """
 import sys
-from carp_sidecar.decoder import Decoder
+from carp_sidecar.kernel.decoder import Decoder
 links, addresses = Decoder().dump()
 assert [link.name for link in links if link.name == "lo"] == ["lo"], links
 loaded = [name for name in sys.modules if name.startswith("pyroute2")]

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from carp_protocol.errors import ConfigError
-from carp_sidecar import endpoints, webserver
-from carp_sidecar.endpoints import Endpoints, parse_address
+from carp_sidecar.console import endpoints, webserver
+from carp_sidecar.console.endpoints import Endpoints, parse_address
 from carp_sidecar.measurements import Measurements
 from unit.fake_daemon import DEADLINE_S, FakeDaemon, group_status, until
 
@@ -196,7 +196,8 @@ def test_importing_the_endpoints_is_cheap() -> None:
     """The HTTP and metrics libraries must not delay the first election."""
     import subprocess
 
-    script = "import sys, carp_sidecar.endpoints; print([m for m in ('http.server', 'prometheus_client', 'email') if m in sys.modules])"
+    heavy = ("http.server", "prometheus_client", "email")
+    script = f"import sys, carp_sidecar.console.endpoints; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, env={"PYTHONPATH": ":".join(sys.path)}
     )

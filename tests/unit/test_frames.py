@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carp_protocol.errors import BadPacket
-from carp_sidecar import frames
-from carp_sidecar.frames import AdvertHeader, ArpReply, NeighborAdvert, ReceivedAdvert, decode_frame_untrusted
+from carp_sidecar.wire import frames
+from carp_sidecar.wire.frames import AdvertHeader, ArpReply, NeighborAdvert, ReceivedAdvert, decode_frame_untrusted
 from vectors import pcap
 
 VMAC = "00:00:5e:00:01:07"

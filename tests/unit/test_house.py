@@ -135,7 +135,7 @@ def test_protocol_imports_the_standard_library_only(path: Path) -> None:
 
 
 def test_guardian_runs_without_any_installed_package() -> None:
-    assert imported(ROOT / "sidecar" / "carp_sidecar" / "guardian.py") <= sys.stdlib_module_names
+    assert imported(ROOT / "sidecar" / "carp_sidecar" / "kernel" / "guardian.py") <= sys.stdlib_module_names
 
 
 def test_sizes() -> None:

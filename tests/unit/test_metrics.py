@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from carp_sidecar.console.metrics import render
 from carp_sidecar.measurements import Histogram, Measurements
-from carp_sidecar.metrics import render
 from unit.fake_daemon import group_status, status_document
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"

@@ -4,8 +4,8 @@ import pytest
 
 from carp_protocol.effects import Reason
 from carp_sidecar.changes import describe_change, describe_reason
-from carp_sidecar.tables import clean, cut, format_duration, format_interval, format_table
-from carp_sidecar.views import change_line, group_detail, paint_status, status_table
+from carp_sidecar.console.tables import clean, cut, format_duration, format_interval, format_table
+from carp_sidecar.console.views import change_line, group_detail, paint_status, status_table
 from unit.fake_daemon import group_status, status_document, transition
 
 

@@ -6,9 +6,9 @@ from ipaddress import ip_interface
 import pytest
 
 from carp_protocol.config import GroupConfig
-from carp_sidecar import rtnl, vip
-from carp_sidecar.links import Address, Change, ChangeKind, Link, Links
-from carp_sidecar.rtnl import Sysctl
+from carp_sidecar.kernel import rtnl, vip
+from carp_sidecar.kernel.links import Address, Change, ChangeKind, Link, Links
+from carp_sidecar.kernel.rtnl import Sysctl
 
 STATE_DIR = "/var/lib/kubecarp"
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)

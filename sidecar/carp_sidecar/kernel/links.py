@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from carp_sidecar.rtnl import PROTOCOL_CARP
+from carp_sidecar.kernel.rtnl import PROTOCOL_CARP
 
 # linux/if_addr.h
 _IFA_F_SECONDARY = 0x01

@@ -19,9 +19,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from carp_protocol.errors import BadPacket, CarpError
-from carp_sidecar import bpf
-from carp_sidecar.buffers import widen
-from carp_sidecar.frames import (
+from carp_sidecar.kernel import bpf
+from carp_sidecar.kernel.buffers import widen
+from carp_sidecar.wire.frames import (
     GROUP_IPV4,
     GROUP_IPV6,
     GROUP_MAC_IPV4,

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from carp_protocol.errors import CarpError
-from carp_sidecar import bpf, rtnl
-from carp_sidecar.batches import (
+from carp_sidecar.kernel import bpf, rtnl
+from carp_sidecar.kernel.batches import (
     ANSWER_TIMEOUT_S,
     QUEUE_LIMIT,
     READ_SIZE,
@@ -31,9 +31,9 @@ from carp_sidecar.batches import (
     carry_out,
     carry_out_one,
 )
-from carp_sidecar.buffers import widen
-from carp_sidecar.decoder import Decoder
-from carp_sidecar.links import Address, Change, Link, Links
+from carp_sidecar.kernel.buffers import widen
+from carp_sidecar.kernel.decoder import Decoder
+from carp_sidecar.kernel.links import Address, Change, Link, Links
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 
 from carp_protocol.config import GroupConfig
-from carp_sidecar import rtnl
-from carp_sidecar.links import Address, Link, Links
-from carp_sidecar.rtnl import Sysctl
+from carp_sidecar.kernel import rtnl
+from carp_sidecar.kernel.links import Address, Link, Links
+from carp_sidecar.kernel.rtnl import Sysctl
 
 _ALIAS_LIMIT = 255  # bytes, IFALIASZ without its end
 _PARENT_SETTINGS = {Sysctl.ARP_IGNORE: 1, Sysctl.ARP_ANNOUNCE: 2}

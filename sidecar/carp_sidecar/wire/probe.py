@@ -14,9 +14,9 @@ import struct
 from collections.abc import Callable
 
 from carp_protocol.suspicion import Evidence
-from carp_sidecar.frames import arp_request, neighbor_solicitation
 from carp_sidecar.logs import log_event
-from carp_sidecar.wire import Wire
+from carp_sidecar.wire.frames import arp_request, neighbor_solicitation
+from carp_sidecar.wire.sockets import Wire
 
 _log = logging.getLogger(__name__)
 

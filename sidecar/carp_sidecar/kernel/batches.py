@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from carp_sidecar import rtnl
-from carp_sidecar.buffers import widen
+from carp_sidecar.kernel import rtnl
+from carp_sidecar.kernel.buffers import widen
 
 QUEUE_LIMIT = 8192  # batches: 16 for each of 512 groups; more is a kernel that stopped answering
 SEND_LIMIT = 2048  # requests in one send: their acknowledgements (768 bytes of accounting each) fit RECEIVE_BUFFER

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from carp_sidecar.endpoints import Page
-from carp_sidecar.metrics import render  # noqa: F401  loaded here, while nobody waits for a page
+from carp_sidecar.console.metrics import render  # noqa: F401  loaded here, while nobody waits for a page
+from carp_sidecar.console.pages import Page
 
 _CLIENTS = 8
 """Requests served at one time; a scraper and two probes need three."""

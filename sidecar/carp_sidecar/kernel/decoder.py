@@ -15,7 +15,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from carp_sidecar.links import Address, Link
+from carp_sidecar.kernel.links import Address, Link
 
 _HEADER = struct.Struct("=IHHII")
 _DUMP_REQUEST = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP

@@ -7,7 +7,7 @@ from typing import Any
 
 from carp_protocol.config import GroupConfig
 from carp_sidecar.changes import describe_change, describe_reason
-from carp_sidecar.tables import clean, format_duration, format_interval, format_table
+from carp_sidecar.console.tables import clean, format_duration, format_interval, format_table
 
 _HEADERS = ("GROUP", "VHID", "INTERFACE", "ADDRESSES", "STATE", "SINCE", "MASTER", "HEALTH", "NOTE")
 _WIDE_HEADERS = (*_HEADERS[:-1], "PRIORITY", "MODE", "INTERVAL", "MAC", "PEERS", "TRANSITIONS", "NOTE")

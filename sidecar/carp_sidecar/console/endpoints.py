@@ -3,17 +3,17 @@
 Cheap to import: the HTTP server and the metrics library are loaded by the thread, not by the election.
 """
 
-__all__ = ["Endpoints", "LoopHangs", "Page", "ServedDaemon", "parse_address"]
+__all__ = ["Endpoints", "LoopHangs", "ServedDaemon", "parse_address"]
 
 import asyncio
 import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from carp_protocol.errors import ConfigError, Problem
+from carp_sidecar.console.pages import Page
 from carp_sidecar.logs import log_event
 from carp_sidecar.measurements import Measurements
 
@@ -42,15 +42,6 @@ class ServedDaemon(Protocol):
 
 class LoopHangs(Exception):
     """The event loop did not answer in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One answer."""
-
-    status: int
-    body: bytes
-    content_type: str = "text/plain; charset=utf-8"
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
@@ -103,7 +94,7 @@ class Endpoints:
         await asyncio.get_running_loop().run_in_executor(None, thread.join, _STOP_S)
 
     def _serve(self, host: str, port: int) -> None:
-        from carp_sidecar.webserver import WebServer
+        from carp_sidecar.console.webserver import WebServer
 
         complained = False
         while not self._stop.is_set():
@@ -157,7 +148,7 @@ class Endpoints:
                 log_event(_log, logging.WARNING, "the kernel did not list its addresses in time; metrics show the last list")
             return self._daemon.status(), self._measurements.copy()
 
-        from carp_sidecar.metrics import render
+        from carp_sidecar.console.metrics import render
 
         body, content_type = render(*self._ask(snapshot), accept)
         return Page(200, body, content_type)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carp_protocol.config import GroupConfig, Mode
-from carp_sidecar.frames import AdvertHeader, gratuitous_arp_reply, gratuitous_arp_request, unsolicited_neighbor_advert
-from carp_sidecar.links import Link, Links
-from carp_sidecar.vip import AddressPlan, own_source
+from carp_sidecar.kernel.links import Link, Links
+from carp_sidecar.kernel.vip import AddressPlan, own_source
+from carp_sidecar.wire.frames import AdvertHeader, gratuitous_arp_reply, gratuitous_arp_request, unsolicited_neighbor_advert
 
 _UNSPECIFIED = {4: "0.0.0.0", 6: "::"}
 

@@ -16,8 +16,8 @@ from collections import deque
 from typing import Any, Self
 
 from carp_protocol.errors import CarpError
-from carp_sidecar import views
-from carp_sidecar.tables import cut
+from carp_sidecar.console import views
+from carp_sidecar.console.tables import cut
 
 _ANSWER_S = 5.0
 """Seconds a daemon may take for an answer; a hung one must not hang the command."""

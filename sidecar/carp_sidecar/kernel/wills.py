@@ -12,8 +12,8 @@ import os
 import subprocess
 import sys
 
-from carp_sidecar import guardian
-from carp_sidecar.guardian import Will
+from carp_sidecar.kernel import guardian
+from carp_sidecar.kernel.guardian import Will
 
 log = logging.getLogger(__name__)
 

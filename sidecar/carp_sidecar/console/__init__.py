@@ -1,0 +1,1 @@
+"""What people and programs see and say: control socket, command line, tables, metrics."""

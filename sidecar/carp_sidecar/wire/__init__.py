@@ -1,0 +1,1 @@
+"""What leaves and enters the interfaces: frames, sockets, questions to other hosts, announcements."""
