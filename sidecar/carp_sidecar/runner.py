@@ -424,8 +424,8 @@ class Runner:
             return
         self.takeover_s = self._loop.time() - self._detected_at
         self._services.measurements.observe_takeover(self.config.name, self.takeover_s)
+        self._holder.announce()  # before the advert that makes a predecessor leave: then clients are here already
         self._let_go()
-        self._holder.announce()
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
