@@ -39,6 +39,10 @@ class Header(NamedTuple):
         plain = self._pack(0) + trailer
         return self._pack(checksum(plain)) + trailer
 
+    def unsigned(self) -> bytes:
+        """The header with checksum and digest zeroed: ``signed_part`` of what ``encode`` gives, but for the trailer."""
+        return self._pack(0)
+
     def _pack(self, cksum: int) -> bytes:
         return _LAYOUT.pack(
             _VERSION_AND_TYPE, self.vhid, self.advskew, _AUTHLEN, self.demotion, self.advbase, cksum, self.counter, self.digest

@@ -184,7 +184,7 @@ class StrictCodec:
 
     def _sign(self, header: Header, extension: Extension) -> bytes:
         trailer = extension.encode()
-        digest = self._digests[0].sign(signed_part(header.encode(trailer)))
+        digest = self._digests[0].sign(header.unsigned() + trailer)
         return Header(header.vhid, header.advskew, header.advbase, header.demotion, header.counter, digest).encode(trailer)
 
     def receive_untrusted(self, data: bytes, origin: Origin, now: float) -> Heard:

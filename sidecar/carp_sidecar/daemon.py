@@ -37,8 +37,8 @@ from carp_sidecar.wire.probe import Responder
 
 _log = logging.getLogger(__name__)
 
-_RENEW_S = 0.5
-"""Four renewals fit into a lease of 2 s: one late one does not cost the addresses."""
+_RENEW_S = 0.6
+"""Three renewals fit into a lease of 2 s: one late one does not cost the addresses."""
 _SETTLE_S = 1.0
 """What is not needed for an election (metrics, freezing the heap) begins this long after the start."""
 _SUMMARY_S = 60.0

@@ -69,7 +69,7 @@ class Holder:
     def leave_will(self, farewell: bytes | None) -> None:
         """What the guardian does if this process dies: say goodbye with a packet signed ahead (None: nobody hears it), then remove."""
         if self.plan and self.voice:
-            frames = self.voice.frames(farewell, master=True, number=0) if farewell else []
+            frames = self.voice.frames(farewell, master=True) if farewell else []
             goodbyes = tuple((self.plan.parent, frame) for frame in frames)
             self._services.guardian.set(self._group, Will(goodbyes, _FAREWELL_MS, b"".join(self.plan.drop), b"".join(self.plan.rest)))
 

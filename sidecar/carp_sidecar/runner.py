@@ -445,7 +445,7 @@ class Runner:
                 for peer in self.config.peers.addresses:
                     segment.wire.send_unicast(packet, peer)
             else:
-                for frame in self._holder.voice.frames(packet, master=self.engine.state.holds_addresses, number=self.sent):
+                for frame in self._holder.voice.frames(packet, master=self.engine.state.holds_addresses):
                     segment.wire.send(frame)
 
     def _send_frame(self, frame: bytes) -> bool:

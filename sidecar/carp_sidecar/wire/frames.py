@@ -126,28 +126,35 @@ class AdvertHeader:
     The family is that of ``source``; 0.0.0.0 when the interface has no address of its own.
     """
 
-    __slots__ = ("_destination", "_head", "_source", "family")
+    __slots__ = ("_destination", "_heads", "_link_head", "_source", "family")
 
     def __init__(self, source_mac: str, source: str) -> None:
         address = ip_address(source)
         self.family = address.version
         self._source = address.packed
+        self._heads: dict[int, bytes] = {}
+        """By length of the payload, of which a group has one or two."""
         if isinstance(address, IPv4Address):
             self._destination = GROUP_IPV4.packed
-            self._head = _ETHERNET.pack(GROUP_MAC_IPV4, mac_to_bytes(source_mac), _ETHERTYPE_IPV4)
+            self._link_head = _ETHERNET.pack(GROUP_MAC_IPV4, mac_to_bytes(source_mac), _ETHERTYPE_IPV4)
         else:
             self._destination = GROUP_IPV6.packed
-            self._head = _ETHERNET.pack(GROUP_MAC_IPV6, mac_to_bytes(source_mac), _ETHERTYPE_IPV6)
+            self._link_head = _ETHERNET.pack(GROUP_MAC_IPV6, mac_to_bytes(source_mac), _ETHERTYPE_IPV6)
 
-    def frame(self, payload: bytes, packet_id: int = 0) -> bytes:
-        """A whole frame around ``payload``; ``packet_id`` is the IPv4 identification, modulo 65536."""
+    def frame(self, payload: bytes) -> bytes:
+        """A whole frame around ``payload``."""
+        head = self._heads.get(len(payload))
+        if head is None:
+            head = self._heads[len(payload)] = self._link_head + self._ip_header(len(payload))
+        return head + payload
+
+    def _ip_header(self, length: int) -> bytes:
         ends = (self._source, self._destination)
         if self.family == 6:
-            return self._head + _IPV6.pack(0x6000_0000, len(payload), PROTOCOL_CARP, HOP_LIMIT, *ends) + payload
-        length = _IPV4.size + len(payload)
-        fields = (0x45, LOW_DELAY, length, packet_id & 0xFFFF, DONT_FRAGMENT, HOP_LIMIT, PROTOCOL_CARP)
-        checksum = _checksum(_IPV4.pack(*fields, 0, *ends))
-        return self._head + _IPV4.pack(*fields, checksum, *ends) + payload
+            return _IPV6.pack(0x6000_0000, length, PROTOCOL_CARP, HOP_LIMIT, *ends)
+        # Identification 0, as NetBSD sends: what is never fragmented needs none (RFC 6864), and the header stays the same.
+        fields = (0x45, LOW_DELAY, _IPV4.size + length, 0, DONT_FRAGMENT, HOP_LIMIT, PROTOCOL_CARP)
+        return _IPV4.pack(*fields, _checksum(_IPV4.pack(*fields, 0, *ends)), *ends)
 
 
 def _arp(operation: int, source_mac: str, sender: str, target: str, destination_mac: str) -> bytes:

@@ -23,9 +23,9 @@ class Voice:
     _as_master: Sequence[AdvertHeader]
     _as_backup: Sequence[AdvertHeader]
 
-    def frames(self, packet: bytes, *, master: bool, number: int) -> list[bytes]:
+    def frames(self, packet: bytes, *, master: bool) -> list[bytes]:
         """A packet as frames of every family. Only a master uses the virtual MAC: a switch believes whoever spoke last."""
-        return [header.frame(packet, number) for header in (self._as_master if master else self._as_backup)]
+        return [header.frame(packet) for header in (self._as_master if master else self._as_backup)]
 
     def source_towards(self, peer: str) -> str:
         """The source of a question to ``peer``."""
