@@ -134,5 +134,7 @@ async def test_close_kills_what_does_not_end_in_time(tmp_path: Path) -> None:
 
 async def test_no_hook_is_no_work() -> None:
     runner = HookRunner()
+    before = asyncio.all_tasks()
     runner.fire((), transition())
+    assert asyncio.all_tasks() == before
     await runner.close(grace_s=0.0)

@@ -51,7 +51,7 @@ def test_without_its_device_a_plan_only_prepares() -> None:
     assert (plan.device, plan.device_name, plan.mac) == (None, "carp7-2", "00:00:5e:00:01:07")
     assert plan.addresses == ("10.0.0.9", "fd77::9")
     assert kinds(plan.prepare) == [NEWLINK, NEWLINK]
-    assert plan.take == plan.renew == plan.release == plan.remove == ()
+    assert plan.take == plan.renew == plan.drop == plan.rest == plan.remove == ()
 
 
 def test_with_its_device_a_plan_takes_renews_and_releases() -> None:
@@ -59,7 +59,7 @@ def test_with_its_device_a_plan_takes_renews_and_releases() -> None:
     assert (plan.device, plan.prepare) == (5, ())
     assert plan.take == (rtnl.encode_link_up(5), *plan.renew)
     assert kinds(plan.renew) == [NEWADDR, NEWADDR]
-    assert plan.release == (*plan.drop, rtnl.encode_link_down(5))
+    assert plan.rest == (rtnl.encode_link_down(5),)
     assert kinds(plan.drop) == [DELADDR, DELADDR]
     assert plan.remove == (rtnl.encode_link_del(5),)
 
@@ -68,7 +68,7 @@ def test_the_physical_mac_touches_no_device() -> None:
     plan = vip.plan_addresses(group(virtual_mac=False), ETH0, snapshot(ETH0), STATE_DIR)
     assert (plan.device, plan.mac, plan.prepare) == (2, ETH0.mac, ())
     assert plan.take == plan.renew
-    assert plan.release == plan.drop
+    assert plan.rest == ()
     assert plan.rest == plan.remove == ()
 
 

@@ -69,7 +69,6 @@ class Decoder:
             kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
             alias=message.get_attr("IFLA_IFALIAS") or "",
             parent=message.get_attr("IFLA_LINK"),
-            mtu=message.get_attr("IFLA_MTU") or 0,
             arp_ignore=settings.get("arp_ignore", 0),
             arp_announce=settings.get("arp_announce", 0),
         )

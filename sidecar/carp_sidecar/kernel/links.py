@@ -31,7 +31,6 @@ class Link:
     alias: str = ""
     parent: int | None = None
     """Index of the device below it."""
-    mtu: int = 1500
     arp_ignore: int = 0
     arp_announce: int = 0
 
@@ -109,10 +108,6 @@ class Links:
     def named(self, name: str) -> Link | None:
         """The device of that name."""
         return self._by_name.get(name)
-
-    def children(self, index: int) -> list[Link]:
-        """The devices above ``index``."""
-        return [link for link in self if link.parent == index]
 
     def addresses(self, index: int) -> Iterable[Address]:
         """The addresses of a device, in the kernel's order."""

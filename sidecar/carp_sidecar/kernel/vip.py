@@ -64,11 +64,6 @@ class AddressPlan:
     remove: tuple[bytes, ...]
     """Lazy, when the group goes: removes the macvlan."""
 
-    @property
-    def release(self) -> tuple[bytes, ...]:
-        """``drop`` and ``rest``: for the guardian, whose time is nobody's."""
-        return self.drop + self.rest
-
 
 def device_name(vhid: int, parent: int) -> str:
     """The name of the macvlan: cut to the 15 bytes the kernel takes."""
