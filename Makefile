@@ -16,8 +16,12 @@ demo: $(VENV)/.base ## watch an address survive the death of its host (under a m
 	@tests/setup.sh programs ip unshare
 	@PYTHONPATH=sidecar:tests $(PY) -m lab.demo
 
-test: $(VENV)/.all programs ## run everything: static checks and every layer of tests
+test: $(VENV)/.all programs ## run everything: static checks and every layer of tests (the first time it builds Kubernetes: a quarter of an hour)
+	-@PYTHONPATH=tests $(PY) -m lab.programs
 	@$(RUN)
+
+kubernetes: $(VENV)/.all ## build what the tests need of Kubernetes, etcd and Helm, once per version, outside this folder
+	@PYTHONPATH=tests $(PY) -m lab.programs
 
 check: $(VENV)/.all ## run what takes less than a minute: static checks, unit tests and simulated clusters
 	@$(RUN) static unit simulation

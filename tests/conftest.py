@@ -9,6 +9,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lab.programs import CONTROL_PLANE, PROGRAMS, find
+
 settings.register_profile("default", derandomize=True, database=None, deadline=None, max_examples=100, print_blob=True)
 settings.register_profile(
     "fuzz", max_examples=10_000, deadline=None, print_blob=True, stateful_step_count=100, suppress_health_check=[HealthCheck.too_slow]
@@ -22,6 +24,9 @@ os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/
 @functools.cache
 def missing(what: str) -> str:
     """Why this machine cannot offer ``what``; empty when it can."""
+    if what == "kubernetes" or what in PROGRAMS:
+        absent = [name for name in (CONTROL_PLANE if what == "kubernetes" else (what,)) if find(name) is None]
+        return f"not built: {', '.join(absent)}; run `make kubernetes`" if absent else ""
     if what != "netns":
         return "" if shutil.which(what) else f"the program {what} is not installed"
     try:

@@ -3,6 +3,7 @@
 #   setup.sh base VENV          a virtual environment with what a sidecar needs
 #   setup.sh all VENV           the same with everything for development, and kubecarp itself
 #   setup.sh programs NAME...   programs from Debian's packages, where they are missing
+#   setup.sh go                 Go from Debian's packages, if they have one that is new enough
 # As root it installs Debian packages; otherwise it says which are missing. Python packages come from requirements.lock, hashes checked.
 set -eu
 
@@ -43,6 +44,19 @@ ensure_programs() {
     say "not installed:$packages. What needs them cannot run. On Debian or Ubuntu: sudo apt-get install$packages"
 }
 
+ensure_go() {
+    can_install || return 0
+    apt-get update -qq
+    # Go before 1.21 cannot fetch the newer one that Kubernetes is written for. Debian 12 has such a one, its backports do not.
+    for release in "$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")-backports" ""; do
+        candidate=$(LC_ALL=C apt-cache ${release:+-t "$release"} policy golang-go 2>/dev/null | sed -n 's/^ *Candidate: //p')
+        if dpkg --compare-versions "${candidate:-0}" ge 2:1.21 2>/dev/null; then
+            install_packages ${release:+-t "$release"} golang-go
+            return
+        fi
+    done
+}
+
 find_python() {
     for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
         if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -74,6 +88,9 @@ case $1 in
     programs)
         shift
         ensure_programs "$@"
+        ;;
+    go)
+        ensure_go
         ;;
     base)
         make_venv "$2"

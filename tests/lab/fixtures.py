@@ -1,7 +1,8 @@
 """pytest fixtures of every layer that needs a network: a lab that ends with the test."""
 
-__all__ = ["lab"]
+__all__ = ["lab", "simple_lab"]
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -10,15 +11,22 @@ from lab.namespace import LabError, become_root
 from lab.network import Lab
 
 
+@contextlib.contextmanager
+def simple_lab() -> Iterator[Lab]:
+    """Hosts a, b, c and a client on one segment. At the end no program may have shown its user a traceback."""
+    with Lab.simple(3) as network:
+        yield network
+        for log in network.directory.glob("*/log"):
+            text = log.read_text(errors="replace")
+            assert "Traceback (most recent call last)" not in text, f"{log.parent.name} printed a traceback:\n{text[-4000:]}"
+
+
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """Hosts a, b, c and a client on one segment. At the end no sidecar may have shown its user a traceback."""
+    """Hosts a, b, c and a client on one segment."""
     try:
         become_root()
     except LabError as error:
         pytest.skip(str(error))
-    with Lab.simple(3) as network:
+    with simple_lab() as network:
         yield network
-        for log in network.directory.glob("sidecar-*/log"):
-            text = log.read_text(errors="replace")
-            assert "Traceback (most recent call last)" not in text, f"{log.parent.name} printed a traceback:\n{text[-4000:]}"

@@ -1,0 +1,192 @@
+"""What a cluster says of itself, as typed values: groups with their status, nodes, and the operator's sign of life. Pure.
+
+A status is what the operator last wrote. ``Snapshot`` holds what the nodes report beside it, so that a view can tell when the two differ.
+"""
+
+__all__ = ["ConditionSeen", "EventSeen", "GroupSeen", "MemberSeen", "OperatorSeen", "Snapshot", "read_event", "read_operator", "see_group"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from carp_operator.api.group import parse_time
+from carp_operator.api.node import CarpNode, Node
+from carp_protocol.config import Dialect, Mode, PeerMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionSeen:
+    """One condition of a group."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberSeen:
+    """One member, as the operator's status tells it."""
+
+    node: str
+    state: str
+    ready: bool
+    priority: int
+    advskew: int
+    demotion: int
+    interface: str
+    since: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSeen:
+    """One CarpGroup: what was asked for and what is."""
+
+    name: str
+    created: str = ""
+    generation: int = 0
+    observed_generation: int = 0
+    addresses: tuple[str, ...] = ()
+    """Those that run; of a group that never ran, those that were asked for."""
+    vhid: int | None = None
+    interval: str = ""
+    mode: Mode = Mode.STRICT
+    dialect: Dialect = Dialect.COMMON
+    virtual_mac: bool = True
+    peer_mode: PeerMode = PeerMode.MULTICAST
+    preempts: bool = False
+    keeps_on_cordon: bool = False
+    secret: str = ""
+    """A Secret of the user with its key; empty: the operator made the key."""
+    health_checks: tuple[str, ...] = ()
+    master: str = ""
+    since: str = ""
+    interface: str = ""
+    next: str = ""
+    transitions: int = 0
+    member_count: int = 0
+    ready_count: int = 0
+    members: tuple[MemberSeen, ...] = ()
+    conditions: Mapping[str, ConditionSeen] = field(default_factory=dict)
+
+    @property
+    def looked_at(self) -> bool:
+        """The operator has written a status."""
+        return bool(self.conditions)
+
+    def member(self, node: str) -> MemberSeen | None:
+        return next((member for member in self.members if member.node == node), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSeen:
+    """One Event about a group."""
+
+    time: str
+    reason: str
+    note: str
+    warning: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSeen:
+    """The operator's lease: who acts, and when it last said so (seconds since 1970)."""
+
+    holder: str
+    renewed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything at one moment."""
+
+    groups: tuple[GroupSeen, ...]
+    """By name."""
+    nodes: Mapping[str, Node] | None
+    """None: the user may not list Nodes."""
+    carp_nodes: Mapping[str, CarpNode] = field(default_factory=dict)
+    operator: OperatorSeen | None = None
+    """None: nobody knows, or it takes no lease."""
+
+    def group(self, name: str) -> GroupSeen | None:
+        return next((group for group in self.groups if group.name == name), None)
+
+
+def see_group(body: Mapping[str, Any]) -> GroupSeen:
+    """The group in an object of the API server."""
+    metadata, spec, status = (body.get(key) or {} for key in ("metadata", "spec", "status"))
+    authentication, master = spec.get("authentication") or {}, status.get("master") or {}
+    members = tuple(_see_member(entry) for entry in status.get("members") or ())
+    return GroupSeen(
+        name=metadata["name"],
+        created=metadata.get("creationTimestamp") or "",
+        generation=int(metadata.get("generation") or 0),
+        observed_generation=int(status.get("observedGeneration") or 0),
+        addresses=tuple(map(str, status.get("addresses") or spec.get("addresses") or ())),
+        vhid=status.get("vhid", spec.get("vhid")),
+        interval=status.get("interval") or spec.get("advertisementInterval") or "",
+        mode=Mode(authentication.get("mode", "Strict")),
+        dialect=Dialect(authentication.get("dialect", "Common")),
+        virtual_mac=bool(spec.get("virtualMAC", True)),
+        peer_mode=PeerMode((spec.get("peers") or {}).get("mode", "Multicast")),
+        preempts=bool((spec.get("preemption") or {}).get("enabled")),
+        keeps_on_cordon=spec.get("onCordon") == "Keep",
+        secret=(authentication.get("secretRef") or {}).get("name", ""),
+        health_checks=tuple(check["name"] for check in spec.get("healthChecks") or ()),
+        master=master.get("node", ""),
+        since=master.get("since", ""),
+        interface=master.get("interface", ""),
+        next=status.get("next", ""),
+        transitions=int(status.get("transitions") or 0),
+        member_count=int(status.get("memberCount") or 0),
+        ready_count=int(status.get("readyCount") or 0),
+        members=members,
+        conditions={entry["type"]: _see_condition(entry) for entry in status.get("conditions") or ()},
+    )
+
+
+def _see_condition(entry: Mapping[str, Any]) -> ConditionSeen:
+    return ConditionSeen(
+        type=entry["type"],
+        status=entry.get("status", "Unknown"),
+        reason=entry.get("reason", ""),
+        message=entry.get("message", ""),
+        since=entry.get("lastTransitionTime", ""),
+    )
+
+
+def _see_member(entry: Mapping[str, Any]) -> MemberSeen:
+    advskew = int(entry.get("advskew") or 0)
+    return MemberSeen(
+        node=entry["node"],
+        state=entry.get("state", "Unknown"),
+        ready=bool(entry.get("ready")),
+        priority=int(entry.get("priority", 255 - advskew)),
+        advskew=advskew,
+        demotion=int(entry.get("demotion") or 0),
+        interface=entry.get("interface", ""),
+        since=entry.get("since", ""),
+        reason=entry.get("reason", ""),
+        message=entry.get("message", ""),
+    )
+
+
+def read_event(body: Mapping[str, Any]) -> EventSeen:
+    """An Event of events.k8s.io/v1."""
+    metadata = body.get("metadata") or {}
+    return EventSeen(
+        time=body.get("eventTime") or body.get("deprecatedLastTimestamp") or metadata.get("creationTimestamp") or "",
+        reason=body.get("reason") or "",
+        note=body.get("note") or "",
+        warning=body.get("type") == "Warning",
+    )
+
+
+def read_operator(lease: Mapping[str, Any]) -> OperatorSeen | None:
+    """The sign of life in the operator's Lease; None if it cannot be read."""
+    spec = lease.get("spec") or {}
+    renewed = parse_time(spec.get("renewTime") or "")
+    return None if renewed is None else OperatorSeen(holder=spec.get("holderIdentity") or "", renewed=renewed)

@@ -1,0 +1,1 @@
+"""Where kopf meets the plan: events fill the cache, the reconciler loads, plans and applies."""

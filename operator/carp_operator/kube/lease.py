@@ -1,0 +1,110 @@
+"""Which of several operators acts: a Lease, as every Kubernetes component takes one.
+
+Two operators that act at once do no harm, they come to the same plan; a Lease keeps them from doing everything twice. The
+data plane never looks at it.
+"""
+
+__all__ = ["Lease"]
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from carp_operator.api.names import MANAGER
+
+from . import paths
+from .api import Api, ApiError, Json
+
+DURATION_S = 15
+"""How long a holder that has gone without a word keeps others waiting."""
+RENEW_S = 5.0
+RETRY_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Lease:
+    """``acquire`` it, then ``hold`` it until it is lost, then ``release`` it."""
+
+    def __init__(self, api: Api, namespace: str, identity: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._path = paths.lease(namespace, MANAGER)
+        self._identity = identity
+        self._seen: tuple[str, float] = ("", 0.0)
+        """The resourceVersion last seen, and when: a lease is over when it has not changed for its duration, by our own clock."""
+
+    async def acquire(self) -> None:
+        """Returns when it is ours; tries for ever."""
+        waiting = False
+        while not await self._attempt():
+            if not waiting:
+                _log.info("another operator is at work; waiting for its lease")
+                waiting = True
+            await asyncio.sleep(RETRY_S * random.uniform(0.8, 1.2))  # noqa: S311  jitter
+        _log.info("this operator is at work")
+
+    async def hold(self) -> None:
+        """Renews it; returns when it could not be renewed in time."""
+        last = time.monotonic()
+        while time.monotonic() - last < DURATION_S - RENEW_S:
+            await asyncio.sleep(RENEW_S)
+            if await self._attempt():
+                last = time.monotonic()
+        _log.error("the lease could not be renewed; another operator may be at work now")
+
+    async def release(self) -> None:
+        """Let the next one in at once."""
+        try:
+            current = await asyncio.to_thread(self._api.get, self._path)
+            if current["spec"].get("holderIdentity") == self._identity:
+                current["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                await asyncio.to_thread(self._api.replace, self._path, current)
+        except (ApiError, KeyError) as error:
+            _log.warning("the lease was not released, the next operator waits %s s: %s", DURATION_S, error)
+
+    async def _attempt(self) -> bool:
+        try:
+            return await asyncio.to_thread(self._take)
+        except ApiError as error:
+            if not error.is_conflict:
+                _log.warning("the lease cannot be taken: %s", error)
+            return False
+
+    def _take(self) -> bool:
+        try:
+            current = self._api.get(self._path)
+        except ApiError as error:
+            if not error.is_missing:
+                raise
+            metadata = {"name": MANAGER, "namespace": self._namespace}
+            body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": self._spec({})}
+            self._api.create(paths.leases(self._namespace), body)
+            return True
+        spec = current.get("spec") or {}
+        if not self._is_free(spec, current["metadata"]["resourceVersion"]):
+            return False
+        self._api.replace(self._path, current | {"spec": self._spec(spec)})
+        return True
+
+    def _is_free(self, spec: Mapping[str, Any], version: str) -> bool:
+        if spec.get("holderIdentity") in (None, "", self._identity):
+            return True
+        if self._seen[0] != version:
+            self._seen = (version, time.monotonic())
+        return time.monotonic() - self._seen[1] > float(spec.get("leaseDurationSeconds", DURATION_S))
+
+    def _spec(self, before: Mapping[str, Any]) -> Json:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        ours = before.get("holderIdentity") == self._identity
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": DURATION_S,
+            "acquireTime": before.get("acquireTime", now) if ours else now,
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions", 0)) + (not ours),
+        }

@@ -1,0 +1,37 @@
+"""The rank of every member: named priorities as they are, the others below them in an order that differs per group.
+
+The order is a rendezvous hash of group and node: it spreads masters over the nodes, and a node that comes or goes moves
+nobody else's place in it.
+"""
+
+__all__ = ["MAX_MEMBERS", "WIDEST_STEP", "rank_members"]
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+MAX_MEMBERS = 255
+"""advskew 0 to 254; 255 never becomes master."""
+WIDEST_STEP = 16
+"""Between neighbours, so that an advert of the better one silences the worse before it acts."""
+_LOWEST = 254
+
+
+def rank_members(group: str, nodes: Iterable[str], priorities: Mapping[str, int]) -> dict[str, int]:
+    """advskew by node, best first; no two alike but for priority 0. Of more than 255 nodes only the best are members."""
+    nodes = set(nodes)
+    named = {node: 255 - priorities[node] for node in nodes if node in priorities}
+    unnamed = sorted(nodes - named.keys(), key=lambda node: hashlib.sha256(f"{group}\0{node}".encode()).digest())
+    taken = {advskew for advskew in named.values() if advskew <= _LOWEST}
+    ranks = named | dict(zip(unnamed, _free(len(unnamed), taken), strict=False))
+    return dict(sorted(ranks.items(), key=lambda item: (item[1], item[0])))
+
+
+def _free(count: int, taken: set[int]) -> list[int]:
+    """``count`` ranks that nobody has: below the named ones as long as there is room, spread as widely as that allows."""
+    start = max(taken, default=-1) + 1
+    room = _LOWEST - start + 1
+    if count <= room:
+        step = min(WIDEST_STEP, max(1, (room - 1) // max(1, count - 1)))
+        first = min(start + WIDEST_STEP - 1, _LOWEST - step * (count - 1)) if taken else 0
+        return [max(start, first) + step * place for place in range(count)]
+    return [advskew for advskew in range(_LOWEST, -1, -1) if advskew not in taken][:count][::-1]

@@ -1,0 +1,140 @@
+"""One run of the operator: wait for the lease, learn the world, then watch and reconcile until told to stop."""
+
+__all__ = ["Settings", "run"]
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from carp_operator import __version__
+from carp_operator.console import serve
+from carp_operator.handlers.cache import Cache
+from carp_operator.handlers.reconciler import Reconciler
+from carp_operator.handlers.watch import relist, watch
+from carp_operator.kube.api import Api, ApiError
+from carp_operator.kube.lease import Lease
+from carp_operator.metrics import Metrics
+from carp_operator.plan.planner import Planner
+from carp_protocol.auth import PASSWORD_LENGTH, STRICT_KEY_LENGTH
+from carp_protocol.config import Mode
+
+_RELIST_S = 300.0
+"""What a broken watch may have missed is made good by then."""
+_HANGS_S = 180.0
+"""The loop goes round at least each minute; three of them without is a hang."""
+_RETRY_S = (0.5, 15.0)
+_STOP_S = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line says."""
+
+    namespace: str
+    first_vhid: int = 1
+    last_vhid: int = 255
+    metrics_address: str = ""
+    leader_election: bool = True
+
+
+def make_key(mode: Mode) -> bytes:
+    """A new key as a ring holds it: 64 hexadecimal digits, or a password as long as carp(4) allows."""
+    if mode is Mode.STRICT:
+        return secrets.token_hex(STRICT_KEY_LENGTH).encode()
+    return secrets.token_urlsafe(PASSWORD_LENGTH)[:PASSWORD_LENGTH].encode()
+
+
+async def run(settings: Settings, api: Api) -> int:
+    """Until SIGTERM or SIGINT (0), or until the lease is lost (1)."""
+    identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+    cache, metrics = Cache(settings.first_vhid, settings.last_vhid), Metrics()
+    reconciler = Reconciler(api, cache, Planner(make_key), metrics, settings.namespace, identity)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    lease = Lease(api, settings.namespace, identity) if settings.leader_election else None
+
+    def trouble() -> str:
+        silent_s = time.monotonic() - reconciler.last_round_s
+        return f"the loop hangs for {silent_s:.0f} s" if metrics.leader._value.get() and silent_s > _HANGS_S else ""  # noqa: SLF001
+
+    async with serve(settings.metrics_address, lambda: metrics.text(cache.world), trouble):
+        if lease and not await _unless_stopped(lease.acquire(), stop):
+            return 0
+        metrics.leader.set(1)
+        try:
+            return await _act(settings, api, cache, reconciler, lease, stop)
+        finally:
+            metrics.leader.set(0)
+            if lease:
+                await lease.release()
+
+
+async def _act(settings: Settings, api: Api, cache: Cache, reconciler: Reconciler, lease: Lease | None, stop: asyncio.Event) -> int:
+    if not await _unless_stopped(_learn(api, cache, settings.namespace), stop):
+        return 0
+    world = cache.world
+    _log.info("carp-operator %s knows %d groups and %d nodes", __version__, len(world.groups), len(world.nodes))
+    reconciler.last_round_s = time.monotonic()
+    tasks = {
+        asyncio.create_task(reconciler.run(), name="reconciler"),
+        asyncio.create_task(_relist_now_and_then(api, cache, settings.namespace, reconciler), name="relist"),
+        asyncio.create_task(watch(cache, reconciler.wake, settings.namespace), name="watch"),
+    }
+    tasks |= {asyncio.create_task(lease.hold(), name="lease")} if lease else set()
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    everything: set[asyncio.Task[Any]] = {*tasks, stopped}
+    done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+    for task in everything:
+        task.cancel()
+    await asyncio.wait(everything, timeout=_STOP_S)
+    for task in done:
+        if error := task.exception():
+            _log.error("the operator ends because of a bug; please report it", exc_info=error)
+    return 0 if stopped in done else 1
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Whether ``work`` ended before the order to stop."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    done, pending = await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for one in pending:
+        one.cancel()
+    if task in done:
+        task.result()
+    return task in done
+
+
+async def _learn(api: Api, cache: Cache, namespace: str) -> None:
+    """The whole world, however long the API server needs to come up."""
+    delay_s = _RETRY_S[0]
+    while True:
+        try:
+            await relist(api, cache, namespace)
+        except ApiError as error:
+            _log.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311  jitter
+            delay_s = min(_RETRY_S[1], delay_s * 2)
+        else:
+            return
+
+
+async def _relist_now_and_then(api: Api, cache: Cache, namespace: str, reconciler: Reconciler) -> None:
+    while True:
+        await asyncio.sleep(_RELIST_S * random.uniform(0.9, 1.1))  # noqa: S311  jitter
+        try:
+            await relist(api, cache, namespace)
+        except ApiError as error:
+            _log.warning("what the watches say could not be checked: %s", error)
+        else:
+            reconciler.wake()
