@@ -36,18 +36,20 @@ class CompatibleCodec:
         self._sent: deque[bytes] = deque(maxlen=_ECHOES_KEPT)
         self._addresses: list[_Addresses] = [config.addresses]
         self._former_until = 0.0
+        self._said: Header | None = None
         self._use(config)
 
     def _use(self, config: GroupConfig) -> None:
         keys = dict.fromkeys([config.authentication.key, *config.authentication.accept])
         self._vhid = config.vhid
-        self._digests, self._former = (
-            [CompatibleDigest(key, config.vhid, [interface.ip for interface in addresses]) for addresses in lists for key in keys]
-            for lists in (self._addresses[:1], self._addresses[1:])
+        self._digests, *former = (
+            [CompatibleDigest(key, config.vhid, [interface.ip for interface in addresses]) for key in keys] for addresses in self._addresses
         )
+        self._former = [digest for digests in former for digest in digests]
+        self._former_signers = [digests[0] for digests in former]
 
     def reconfigure(self, config: GroupConfig, now: float) -> None:
-        """Use another key or address list; former lists stay believed while the change reaches the other members, former keys do not."""
+        """Use another key or address list; former lists stay in use while the change reaches the other members, former keys do not."""
         if config.addresses != self._addresses[0]:
             believed = self._addresses if now < self._former_until else self._addresses[:1]
             self._addresses = [config.addresses, *believed][: _FORMER_LISTS + 1]
@@ -70,7 +72,15 @@ class CompatibleCodec:
         counter = self._random_bits(64) if self._counter is None else (self._counter + 1) % 2**64
         if self._counter is not None:
             self._counter = counter
-        packet = Header(self._vhid, advskew, advbase, demotion, counter, self._digests[0].sign(counter)).encode()
+        self._said = Header(self._vhid, advskew, advbase, demotion, counter)
+        return self._signed(self._said, self._digests[0])
+
+    def repeat(self, now: float) -> list[bytes]:
+        """What was said last, for members that a change of the address list has not reached: they believe the former list only."""
+        return [self._signed(self._said, digest) for digest in self._former_signers] if self._said and now < self._former_until else []
+
+    def _signed(self, header: Header, digest: CompatibleDigest) -> bytes:
+        packet = header._replace(digest=digest.sign(header.counter)).encode()
         self._sent.append(packet)
         return packet
 

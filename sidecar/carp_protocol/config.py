@@ -128,7 +128,9 @@ class GroupConfig:
     vhid: int
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     interface: str | None = None
-    """None: the interface whose subnet holds the first address."""
+    """None: the interface that ``interface_pattern`` finds, or without one that whose subnet holds the first address."""
+    interface_pattern: str | None = None
+    """A regular expression that is searched in the names of interfaces; ``interface`` is None then."""
     advskew: int = 0
     """0 is the best, 254 the last resort, 255 (priority 0) never becomes MASTER."""
     advertisement_interval_s: float = 1.0

@@ -17,6 +17,7 @@ from .config import Authentication, Dialect, GroupConfig, Mode, PeerMode, Peers,
 from .config_probes import read_health_checks
 from .errors import ConfigError
 from .fields import Fields, Problems
+from .patterns import pattern_problem
 
 LoadKey = Callable[[str], bytes]
 """Gives the bytes of a key file; raises ValueError with a sentence that says what to do."""
@@ -64,6 +65,7 @@ def _read_group(fields: Fields, load_key: LoadKey) -> GroupConfig | None:
         vhid=fields.integer("vhid", None, 1, 255),
         addresses=addresses,
         interface=_read_interface(fields),
+        interface_pattern=_read_interface_pattern(fields),
         advskew=_read_advskew(fields),
         advertisement_interval_s=_read_interval_s(fields, authentication.mode),
         authentication=authentication,
@@ -105,6 +107,18 @@ def _read_interface(fields: Fields) -> str | None:
     if name and not _INTERFACE_NAME.fullmatch(name):
         fields.problem("interface", f"{name!r} cannot be the name of an interface: 1 to 15 characters without spaces and slashes")
     return name or None
+
+
+def _read_interface_pattern(fields: Fields) -> str | None:
+    if not fields.has("interface_pattern"):
+        fields.ignore("interface_pattern")
+        return None
+    pattern = fields.text("interface_pattern", "")
+    if (sentence := pattern_problem(pattern)) is not None:
+        fields.problem("interface_pattern", sentence)
+    if fields.has("interface"):
+        fields.problem("interface_pattern", "interface is given too; keep one of them")
+    return pattern
 
 
 def _read_advskew(fields: Fields) -> int:
@@ -211,15 +225,16 @@ def read_key(data: bytes, mode: Mode) -> bytes:
 
 def _check_across_groups(groups: tuple[GroupConfig, ...], problems: Problems) -> None:
     names: dict[str, int] = {}
-    vhids: dict[tuple[str | None, int], str] = {}
+    vhids: dict[tuple[str | None, str | None, int], str] = {}
     holders: dict[str, str] = {}
     for index, group in enumerate(groups):
         if group.name in names:
             problems.add(f"group[{index}].name", f"{group.name!r} is the name of group[{names[group.name]}] too; names must differ")
         names.setdefault(group.name, index)
-        key = (group.interface, group.vhid)
+        key = (group.interface, group.interface_pattern, group.vhid)
         if key in vhids:
-            where = f"on interface {group.interface}" if group.interface else "without an interface"
+            named = f"on interface {group.interface}" if group.interface else "without an interface"
+            where = f"with interface_pattern {group.interface_pattern}" if group.interface_pattern else named
             problems.add(f"group[{index}].vhid", f"VHID {group.vhid} {where} is taken by group {vhids[key]!r}; give each group its own")
         vhids.setdefault(key, group.name)
         for position, address in enumerate(group.addresses):

@@ -149,7 +149,7 @@ class Engine:
     def addresses_failed(self, now: float) -> None:
         """The kernel refused the addresses: a member that cannot hold them must not claim them."""
         if may(self.state, Reason.ADDRESS_FAILED):
-            self._packets.append(self._codec.bow_out(self._standing, 0))
+            self._say(self._codec.bow_out(self._standing, 0), now)
             self._yielded = 255  # or it would take over from its successor, fail again, and so on
             self._change(Reason.ADDRESS_FAILED, now)
 
@@ -213,7 +213,7 @@ class Engine:
         if self._handover_until is not None and now >= self._handover_until:
             self._end_handover(now)
         if self._advert_at is not None and now >= self._advert_at:
-            self._advertise(now) if self.state is State.MASTER else self._say_goodbye()
+            self._advertise(now) if self.state is State.MASTER else self._say_goodbye(now)
         if self._solicit_at is not None and now >= self._solicit_at:
             self._solicit(now)
         if self._suspicion and self.state is State.BACKUP:
@@ -342,7 +342,7 @@ class Engine:
 
     def _advertise(self, now: float, *, again: bool = False) -> None:
         """Say what we are; ``again``: this is news, which one lost packet must not keep from anybody for an interval."""
-        self._packets.append(self._codec.advert(self._standing, now - self.since, now))
+        self._say(self._codec.advert(self._standing, now - self.since, now), now)
         self._spoke_at = now
         interval_s = self._timing.advert_interval_s(self._standing.advskew)
         self._advert_at = now + (min(FOLLOW_UP_S, interval_s) if again and self._strict else interval_s)
@@ -447,15 +447,18 @@ class Engine:
         """Say goodbye and keep answering until the successor is heard."""
         self._change(reason, now)
         self._successor_id = successor_id
-        self._say_goodbye()
+        self._say_goodbye(now)
         self._spoke_at = now
         self._handover_until = now + HANDOVER_LIMIT_S
         # Once more if nobody is heard. Not to carp(4), where a backup of the successor would take over from it.
         self._advert_at = now + FOLLOW_UP_S if self._strict else None
 
-    def _say_goodbye(self) -> None:
-        self._packets.append(self._codec.bow_out(self._standing, self._successor_id))
+    def _say_goodbye(self, now: float) -> None:
+        self._say(self._codec.bow_out(self._standing, self._successor_id), now)
         self._advert_at = None
+
+    def _say(self, packet: bytes, now: float) -> None:
+        self._packets += [packet, *(self._codec.repeat(now) if isinstance(self._codec, CompatibleCodec) else [])]
 
     def _end_handover(self, now: float) -> None:
         """Nobody took over: whoever must leave leaves, whoever only offered stays."""

@@ -1,8 +1,9 @@
 """Reads typed fields out of a parsed document, and remembers every problem instead of stopping at the first."""
 
-__all__ = ["Fields", "Problems", "parse_duration_s"]
+__all__ = ["Fields", "Problems", "format_duration_s", "parse_duration_s"]
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,8 @@ from .errors import Problem
 
 _DURATION = re.compile(r"((?:\d+(?:\.\d+)?|\.\d+)(?:ms|s|m|h))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"ms": (1, 1000), "s": (1, 1), "m": (60, 1), "h": (3600, 1)}
+"""Multiply, divide: 9 * 0.001 is not 0.009, but 9 / 1000 is."""
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _MAX_TEXT = 4096
 
@@ -21,7 +23,26 @@ def parse_duration_s(text: str) -> float:
     """Seconds in ``500ms``, ``1s``, ``1m30s``. ValueError for anything else."""
     if not _DURATION.fullmatch(text):
         raise ValueError(text)
-    return math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    parts = ((float(number), *_SECONDS[unit]) for number, unit in _DURATION_PART.findall(text))
+    return math.fsum(number * many / few for number, many, few in parts)
+
+
+def format_duration_s(seconds: float) -> str:
+    """``500ms``, ``1.5s`` or ``1m30s``: the text that ``parse_duration_s`` reads as exactly ``seconds``."""
+    if seconds < 1:
+        text = f"{seconds * 1000:g}ms" if seconds else "0s"
+    elif seconds == int(seconds):
+        minutes, rest = divmod(int(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        text = "".join(f"{number}{unit}" for number, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if number)
+    else:
+        text = ""
+    return text if _DURATION.fullmatch(text) and parse_duration_s(text) == seconds else f"{_decimal(seconds)}s"
+
+
+def _decimal(number: float) -> str:
+    """The shortest decimal fraction, without an exponent, that is exactly this number."""
+    return next(text for digits in itertools.count() if float(text := f"{number:.{digits}f}") == number)
 
 
 class Problems:

@@ -2,7 +2,7 @@
 
 __all__ = ["LOUD_EVENTS", "describe_change", "describe_reason"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LOUD_EVENTS = frozenset({"split-brain", "address-conflict"})
@@ -53,8 +53,16 @@ def describe_change(change: Mapping[str, Any]) -> str:
             return _describe_config(change)
         case "link":
             return f"interface is {change['state']}"
+        case "interfaces":
+            return f"this host has {_describe_interfaces(change['interfaces']) or 'no interface with a subnet'}"
         case other:
             return str(other)
+
+
+def _describe_interfaces(interfaces: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(
+        f"{entry['name']}{'' if entry['state'] == 'up' else ' (down)'} with {', '.join(entry['addresses'])}" for entry in interfaces
+    )
 
 
 def _describe_config(change: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ _DEFAULT_CONFIG = "/etc/kubecarp/sidecar.toml"
 _FAILED, _UNUSABLE = 1, 2
 _INTERRUPTED, _PIPE_CLOSED = 130, 141
 """128 + SIGINT and 128 + SIGPIPE, as a shell reports them."""
+_NO_GROUP = 2**32 - 1
+"""(gid_t) -1: chown(2) leaves the group alone."""
 
 _DESCRIPTION = """\
 Moves virtual IP addresses between Linux hosts: the hosts elect the owner of each
@@ -87,6 +89,10 @@ def _add_local_commands(commands: _Commands) -> None:
         "SIGHUP reads the configuration again. Needs CAP_NET_ADMIN and CAP_NET_RAW.",
     )  # fmt: skip
     run.add_argument("-c", "--config", metavar="FILE", default=_DEFAULT_CONFIG, help=f"the configuration (default: {_DEFAULT_CONFIG})")
+    run.add_argument(
+        "--agent-group", type=_group_id, metavar="GID",
+        help="an agent of this group writes FILE, which may be missing at first, and uses the control socket",
+    )  # fmt: skip
     check = _add(
         commands, "check", "validate a configuration",
         "Reads a configuration and its key files as `run` would. Prints what would run, or every\n"
@@ -164,6 +170,12 @@ def _amount(text: str) -> int:
     return int(text)
 
 
+def _group_id(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text) < _NO_GROUP:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a group")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     try:
@@ -196,7 +208,7 @@ def _dispatch(arguments: argparse.Namespace, commands: dict[str, argparse.Argume
             gc.disable()  # until everything is loaded: collecting meanwhile costs a tenth of the start (measured)
             from carp_sidecar.daemon import run
 
-            return run(arguments.config)
+            return run(arguments.config, arguments.agent_group)
         case "check":
             return _check(arguments)
         case "key":

@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from carp_protocol.config import GroupConfig, SidecarConfig
@@ -27,10 +28,11 @@ from carp_sidecar.kernel.vip import ParentSettings, choose_interface, sweep
 from carp_sidecar.kernel.wills import Guardian
 from carp_sidecar.logs import RejectedPackets, log_change, log_event
 from carp_sidecar.measurements import Measurements
-from carp_sidecar.report import group_status, iso_time
+from carp_sidecar.report import group_status, interfaces, iso_time
 from carp_sidecar.runner import Runner
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
+from carp_sidecar.sharing import CannotShare, share_folder
 from carp_sidecar.source import load
 from carp_sidecar.state import StateDir, StateDirInUse
 from carp_sidecar.wire.probe import Responder
@@ -43,6 +45,10 @@ _SETTLE_S = 1.0
 """What is not needed for an election (metrics, freezing the heap) begins this long after the start."""
 _SUMMARY_S = 60.0
 _HOOK_GRACE_S = 2.0
+_INTERFACES_S = 1.0
+"""Between two looks at what is told of the host's interfaces, however often they change."""
+_CONFIG_FOLDER_MODE = 0o2770
+"""The agent replaces the configuration in it; what it makes there belongs to the common group."""
 _MANUAL, _RESIGNED = "manual", "resigned"
 """Names of the demotions that the control socket sets; only the first is kept across restarts."""
 
@@ -50,7 +56,10 @@ _MANUAL, _RESIGNED = "manual", "resigned"
 class Daemon:
     """Everything of one process, between ``start`` and ``stop``. Implements what control socket and endpoints ask for."""
 
-    def __init__(self, path: str, config: SidecarConfig, state_dir: StateDir) -> None:
+    def __init__(
+        self, path: str, config: SidecarConfig, state_dir: StateDir, *, problems: Sequence[str] = (), agent_group: int | None = None
+    ) -> None:
+        """``problems``: why ``config`` is not what ``path`` holds."""
         self._loop = asyncio.get_running_loop()
         self._path = path
         self._config = config
@@ -60,8 +69,10 @@ class Daemon:
         self._segments: dict[int, Segment] = {}
         self._own_addresses: frozenset[str] | None = None
         self._watchers: list[Callback] = []
-        self._problems: list[str] = []
+        self._problems = list(problems)
         self._started = self._loaded = iso_time()
+        self._interfaces: list[dict[str, Any]] = []
+        self._interfaces_due: asyncio.TimerHandle | None = None
         self._lateness_s = 0.0
         self._renew_at = 0.0
         self._reloading = asyncio.Lock()
@@ -74,7 +85,7 @@ class Daemon:
         self._guardian = Guardian(self._loop)
         self._parent_settings = ParentSettings(self._state.parent_settings)
         self._responder = Responder(self._loop, config.probe_port)
-        self._control = ControlSocket(config.control_socket, self)
+        self._control = ControlSocket(config.control_socket, self, group=agent_group)
         self._endpoints = Endpoints(config.metrics_address, self, self._measurements)
         self._services = Services(
             loop=self._loop,
@@ -99,6 +110,7 @@ class Daemon:
         await self._control.open()
         self._save_state()
         await self._netlink.start()
+        self._interfaces = interfaces(self._netlink.snapshot)
         self._sweep()
         for group in self._config.groups:
             self._add(group)
@@ -200,6 +212,8 @@ class Daemon:
                 for runner in runners:
                     runner.address_removed(change.address)
             return
+        if not self._interfaces_due:
+            self._interfaces_due = self._loop.call_later(_INTERFACES_S, self._tell_interfaces)
         if change.address:
             self._own_addresses = None
             for runner in runners:
@@ -227,6 +241,13 @@ class Daemon:
 
     # ---- what others are told ---------------------------------------------------------------------------------
 
+    def _tell_interfaces(self) -> None:
+        """Some time after the first of many changes: most of them, such as those of a burst of pods, are not worth telling."""
+        self._interfaces_due = None
+        before, self._interfaces = self._interfaces, interfaces(self._netlink.snapshot)
+        if self._interfaces != before:
+            self._report(None, {"event": "interfaces", "interfaces": self._interfaces})
+
     def _report(self, group: GroupConfig | None, change: Mapping[str, Any]) -> None:
         dated = {"event": change["event"], "time": iso_time(), **change}
         log_change(_log, dated)
@@ -252,8 +273,12 @@ class Daemon:
 
     # ---- what the control socket and the endpoints ask for ----------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
+    def group_names(self) -> list[str]:
+        return list(self._runners)
+
+    def status(self, names: Collection[str] | None = None) -> dict[str, Any]:
         now = self._loop.time()
+        runners = self._runners.values() if names is None else [self._runners[name] for name in names if name in self._runners]
         return {
             "version": __version__,
             "node": self.node,
@@ -266,7 +291,8 @@ class Daemon:
                 "problems": self._problems,
             },
             "loop_lateness_s": round(self._lateness_s, 6),
-            "groups": [group_status(runner, self._netlink.snapshot, now) for runner in self._runners.values()],
+            "interfaces": interfaces(self._netlink.snapshot),
+            "groups": [group_status(runner, self._netlink.snapshot, now) for runner in runners],
         }
 
     async def refresh_addresses(self) -> None:
@@ -361,7 +387,7 @@ class Daemon:
         return list(self._runners.values()) if group is None else [self._runners[group]]
 
 
-async def _main(path: str, config: SidecarConfig, state_dir: StateDir) -> int:
+async def _main(make_daemon: Callable[[], Daemon]) -> int:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     failed = False
@@ -376,7 +402,7 @@ async def _main(path: str, config: SidecarConfig, state_dir: StateDir) -> int:
             ended.set()
 
     loop.set_exception_handler(fail)
-    daemon = Daemon(path, config, state_dir)
+    daemon = make_daemon()
     reloads: set[asyncio.Task[list[str]]] = set()
 
     def reload() -> None:
@@ -397,21 +423,35 @@ async def _main(path: str, config: SidecarConfig, state_dir: StateDir) -> int:
     return 1 if failed else 0
 
 
-def run(path: str) -> int:
-    """Run the sidecar until SIGTERM or SIGINT; gives the exit code: 2 for a configuration that cannot run."""
+def _fed_config(path: str, agent_group: int) -> tuple[SidecarConfig, list[str]]:
+    """What an agent has written; an empty configuration, and why, while that is missing or wrong: the agent mends it."""
+    share_folder(Path(path).parent, agent_group, _CONFIG_FOLDER_MODE)
     try:
-        config = load(path)
+        return load(path), []
+    except ConfigError as error:
+        return SidecarConfig(), [str(problem) for problem in error.problems]
+
+
+def run(path: str, agent_group: int | None = None) -> int:
+    """Run the sidecar until SIGTERM or SIGINT; gives the exit code: 2 for a configuration that cannot run.
+
+    With ``agent_group`` an agent of that group writes the configuration: until one can run, none does.
+    """
+    try:
+        config, problems = (load(path), []) if agent_group is None else _fed_config(path, agent_group)
         state_dir = StateDir(config.state_dir)
     except ConfigError as error:
         for problem in error.problems:
             sys.stderr.write(f"carp-sidecar: {problem}\n")
         return 2
-    except StateDirInUse as error:
+    except (StateDirInUse, CannotShare) as error:
         sys.stderr.write(f"carp-sidecar: {error}\n")
         return 2
     handler = logs.configure(config.log_format, config.log_level)
+    for sentence in problems:
+        log_event(_log, logging.WARNING, f"{sentence}; no group runs until the agent has written a configuration")
     try:
-        return asyncio.run(_main(path, config, state_dir))
+        return asyncio.run(_main(lambda: Daemon(path, config, state_dir, problems=problems, agent_group=agent_group)))
     finally:
         state_dir.close()
         handler.close()

@@ -48,7 +48,7 @@ def log_change(logger: logging.Logger, change: Mapping[str, Any]) -> None:
         or bool(change.get("problems"))
         or change.get("state") in {"down", "missing"}
     )
-    fields = {name: value for name, value in change.items() if name not in {"time", "problems", "message"}}
+    fields = {name: value for name, value in change.items() if name not in {"time", "problems", "message", "interfaces"}}
     log_event(logger, logging.WARNING if loud else logging.INFO, describe_change(change), **fields)
 
 

@@ -1,6 +1,6 @@
 """The status document: what one group, and the whole sidecar, is doing. Reads, changes nothing."""
 
-__all__ = ["group_status", "iso_time"]
+__all__ = ["group_status", "interfaces", "iso_time"]
 
 import time
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from typing import Any
 from carp_protocol.effects import State
 from carp_protocol.heard import MasterSeen
 from carp_sidecar.kernel.links import Links
-from carp_sidecar.kernel.vip import held
+from carp_sidecar.kernel.vip import held, own_subnets
 from carp_sidecar.runner import Runner
 
 _RIVAL_INTERVALS = 4
@@ -20,6 +20,16 @@ def iso_time(at: float | None = None) -> str:
     """RFC 3339 in UTC with milliseconds, of a wall clock reading or of now."""
     moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def interfaces(snapshot: Links) -> list[dict[str, Any]]:
+    """Where addresses of this host could have their subnet: every interface with an address that others may reach, by name."""
+    shown = []
+    for link in sorted(snapshot, key=lambda one: one.name):
+        reachable = sorted(str(subnet) for subnet in own_subnets(snapshot, link) if not (subnet.is_loopback or subnet.is_link_local))
+        if reachable:
+            shown.append({"name": link.name, "state": "up" if link.running else "down", "addresses": reachable})
+    return shown
 
 
 def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:

@@ -182,20 +182,32 @@ class Runner:
 
     def needs_restart(self, config: GroupConfig) -> bool:
         """Whether the change is one of identity: another VHID, interface, kind of device or authentication."""
-        keys = ("vhid", "interface", "virtual_mac")
-        same = all(getattr(config, key) == getattr(self.config, key) for key in keys)
-        return not same or config.authentication.mode is not self.config.authentication.mode
+        now, then = ((one.vhid, one.virtual_mac, one.authentication.mode) for one in (config, self.config))
+        return now != then or self._moves(config)
+
+    def _moves(self, config: GroupConfig) -> bool:
+        """Whether the group would be placed on another interface than its own; other words for the same one move nothing."""
+        now, then = ((one.interface, one.interface_pattern, one.addresses[0]) for one in (config, self.config))
+        if now == then:
+            return False
+        found = choose_interface(self._services.netlink.snapshot, config)
+        return self.link is None or isinstance(found, Missing) or found.index != self.link.index
 
     def reconfigure(self, config: GroupConfig) -> None:
-        """Go on with other settings, in the same state; addresses that stay are not touched."""
+        """Go on with other settings, in the same state; addresses that stay are not touched.
+
+        A check that is new or changed demotes nothing until it has failed itself, unless its predecessor did.
+        """
         former, self.config = self.plan, config
-        wanted = {f"health/{check.name}" for check in config.health_checks}
+        demoting = {name for name, _ in self.engine.demotions.items() if name.startswith("health/")}
         now = self._loop.time()
-        for name in [name for name, _ in self.engine.demotions.items() if name.startswith("health/") and name not in wanted]:
+        for name in demoting - {f"health/{check.name}" for check in config.health_checks}:
             self.engine.set_demotion(name, 0, now)
         self.health.update(config.health_checks)
         for check in config.health_checks:
-            self.engine.set_demotion(f"health/{check.name}", 0 if self.health.passing(check.name) else check.demotion, now)
+            name, passing = f"health/{check.name}", self.health.passing(check.name)
+            failing = name in demoting if passing is None else not passing
+            self.engine.set_demotion(name, check.demotion if failing else 0, now)
         self.engine.reconfigure(config, now)
         if self.link and self.plan:
             self._make_plan()

@@ -3,6 +3,8 @@
 __all__ = ["DEFAULT_PATH", "load"]
 
 import json
+import os
+import stat
 import tomllib
 from functools import partial
 from pathlib import Path
@@ -21,19 +23,37 @@ _MAX_KEY_BYTES = 4096
 
 def load(path: str) -> SidecarConfig:
     """The configuration in the file; JSON by its suffix, else TOML. Raises ConfigError with every problem."""
-    document = _parse(path, _read(path, _MAX_CONFIG_BYTES))
-    return read_document(document, load_key=partial(_load_key, Path(path).parent))
+    data, mode = _read(path, _MAX_CONFIG_BYTES)
+    document = _parse(path, data)
+    exposed = []
+    if mode & 0o007 and _holds_keys(document):
+        exposed.append(Problem(path, f"holds keys and can be read by everybody (mode {mode:04o}); run: chmod o= {path}"))
+    try:
+        config = read_document(document, load_key=partial(_load_key, Path(path).parent))
+    except ConfigError as error:
+        raise ConfigError([*exposed, *error.problems]) from error
+    if exposed:
+        raise ConfigError(exposed)
+    return config
 
 
-def _read(path: str, limit: int) -> bytes:
+def _read(path: str, limit: int) -> tuple[bytes, int]:
+    """Content and permissions of a file."""
     try:
         with open(path, "rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(limit + 1)
     except OSError as error:
         raise ConfigError([Problem(path, f"cannot be read: {error.strerror}; give the right path, or create it")]) from error
     if len(data) > limit:
         raise ConfigError([Problem(path, f"is larger than {limit} bytes; this is not a configuration of carp-sidecar")])
-    return data
+    return data, mode
+
+
+def _holds_keys(document: dict[str, Any]) -> bool:
+    groups = document.get("group")
+    tables = [group.get("authentication") for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
+    return any(isinstance(table, dict) and not table.keys().isdisjoint(("key", "accept_keys")) for table in tables)
 
 
 def _parse(path: str, data: bytes) -> dict[str, Any]:
@@ -53,7 +73,7 @@ def _load_key(folder: Path, path: str) -> bytes:
     place = folder / path
     try:
         with open(place, "rb") as file:
-            mode = Path(f"/proc/self/fd/{file.fileno()}").stat().st_mode
+            mode = os.fstat(file.fileno()).st_mode
             data = file.read(_MAX_KEY_BYTES)
     except OSError as error:
         raise ValueError(f'{place} cannot be read: {error.strerror}; make one with "carp-sidecar key > {place}"') from error

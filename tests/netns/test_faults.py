@@ -133,6 +133,14 @@ def test_the_interface_is_found_by_the_address(lab: Lab) -> None:
     assert member.wait_state("MASTER")["interface"] == "eth0"
 
 
+def test_an_interface_whose_name_matches_is_waited_for(lab: Lab) -> None:
+    by_name = {"name": "web", "vhid": 1, "addresses": ["192.0.2.100"], "advertisement_interval": "200ms", "interface_pattern": "^late"}
+    member = Sidecar(lab, lab["a"], [by_name]).start()
+    assert "no interface has a name that ^late matches" in " ".join(member.group()["warnings"])
+    lab.plug_in(lab["a"], lab.segment("late"), "late0", "10.78.0.1/24")
+    assert member.wait_state("MASTER")["interface"] == "late0"
+
+
 def test_replayed_adverts_change_nothing(lab: Lab) -> None:
     first, second = start_cluster(lab)
     with Capture(lab.client.namespace, "eth0") as wire:

@@ -3,7 +3,7 @@
 __all__ = ["DEADLINE_S", "FakeDaemon", "group_status", "status_document", "transition", "until"]
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 DEADLINE_S = 30.0
@@ -58,6 +58,7 @@ def status_document(*groups: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "started": "2026-03-01T11:59:00Z",
         "config": {"path": "/etc/kubecarp/sidecar.toml", "generation": 4, "loaded": "2026-03-01T11:59:00Z", "problems": []},
         "loop_lateness_s": 0.001,
+        "interfaces": [{"name": "vmx0", "state": "up", "addresses": ["172.27.27.3/27"]}],
         "groups": list(groups),
     } | fields
 
@@ -89,8 +90,11 @@ class FakeDaemon:
         self.refreshed = 0
         self.on_handover: Callable[[], None] = lambda: None
 
-    def status(self) -> dict[str, Any]:
-        return self.document
+    def group_names(self) -> list[str]:
+        return [group["name"] for group in self.document["groups"]]
+
+    def status(self, names: Collection[str] | None = None) -> dict[str, Any]:
+        return self.document | {"groups": [group for group in self.document["groups"] if names is None or group["name"] in names]}
 
     async def refresh_addresses(self) -> None:
         self.refreshed += 1

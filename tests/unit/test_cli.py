@@ -423,7 +423,17 @@ def test_the_list_of_commands_is_complete() -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["fly"], ["demote"], ["demote", "x", "0"], ["demote", "x", "5", "--exclude"], ["status", "-o", "xml"], ["completion", "fish"]],
+    [
+        [],
+        ["fly"],
+        ["run", "--agent-group", "agents"],
+        ["run", "--agent-group", "4294967295"],
+        ["demote"],
+        ["demote", "x", "0"],
+        ["demote", "x", "5", "--exclude"],
+        ["status", "-o", "xml"],
+        ["completion", "fish"],
+    ],
 )
 def test_bad_usage_is_exit_code_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,29 @@ async def test_status(tmp_path: Path) -> None:
         one = await client.ask(command="status", group="b")
         assert [group["name"] for group in one["result"]["groups"]] == ["b"]
         assert daemon.refreshed == 2
+
+
+async def test_many_groups_are_described_in_steps(tmp_path: Path) -> None:
+    class Counting(FakeDaemon):
+        def status(self, names: Collection[str] | None = None) -> dict[str, Any]:
+            self.calls.append((len(self.document["groups"] if names is None else names),))
+            return super().status(names)
+
+    daemon = Counting(*(group_status(f"group-{number}") for number in range(40)))
+    async with client_of(tmp_path, daemon) as client:
+        assert await client.ask(command="status") == {"ok": True, "result": daemon.document}
+    assert daemon.calls == [(0,), (16,), (16,), (8,)]
+
+
+async def test_a_kernel_that_does_not_answer_does_not_keep_the_status(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Deaf(FakeDaemon):
+        async def refresh_addresses(self) -> None:
+            raise TimeoutError
+
+    async with client_of(tmp_path, Deaf()) as client:
+        for command in ("status", "watch"):
+            assert (await client.ask(command=command))["ok"]
+    assert caplog.messages == ["the kernel did not list its addresses in time; the status shows the last list"] * 2
 
 
 @pytest.mark.parametrize(
@@ -256,6 +279,26 @@ async def test_only_the_owner_may_use_it(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert not path.exists()
+
+
+async def test_a_group_may_use_it_too(tmp_path: Path) -> None:
+    path, group = tmp_path / "run" / "control.sock", os.getgid()
+    server = ControlSocket(path, FakeDaemon(), group=group)
+    await server.open()
+    assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o660, group)
+    assert (stat.S_IMODE(path.parent.stat().st_mode), path.parent.stat().st_gid) == (0o750, group)
+    await server.close()
+
+
+async def test_a_folder_the_group_may_not_enter(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    (folder / "other").touch()
+    with pytest.raises(
+        ControlSocketError, match=rf"control_socket: {folder} exists, but .*; run: chgrp {os.getgid()} {folder} && chmod 750"
+    ):
+        await ControlSocket(folder / "control.sock", FakeDaemon(), group=os.getgid()).open()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 async def test_the_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:

@@ -140,6 +140,12 @@ def test_every_reason_has_a_phrase(reason: Reason) -> None:
     assert describe_reason(reason.value) != reason.value
 
 
+INTERFACES = [
+    {"name": "eth0", "state": "up", "addresses": ["10.0.0.1/24", "fd77::1/64"]},
+    {"name": "eth1", "state": "down", "addresses": ["10.1.0.1/24"]},
+]
+
+
 @pytest.mark.parametrize(
     "change, text",
     [
@@ -152,6 +158,11 @@ def test_every_reason_has_a_phrase(reason: Reason) -> None:
         ({"event": "demotion", "total": 0, "excluded": False}, "not demoted"),
         ({"event": "config", "generation": 5, "problems": []}, "configuration generation 5 runs"),
         ({"event": "link", "state": "down"}, "interface is down"),
+        (
+            {"event": "interfaces", "interfaces": INTERFACES},
+            "this host has eth0 with 10.0.0.1/24, fd77::1/64; eth1 (down) with 10.1.0.1/24",
+        ),
+        ({"event": "interfaces", "interfaces": []}, "this host has no interface with a subnet"),
         ({"event": "something-new"}, "something-new"),
     ],
 )

@@ -1,7 +1,9 @@
 """Address plans, the choice of interface and source, and what is found of a predecessor: without any kernel."""
 
 import struct
+from dataclasses import replace
 from ipaddress import ip_interface
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from carp_protocol.config import GroupConfig
 from carp_sidecar.kernel import rtnl, vip
 from carp_sidecar.kernel.links import Address, Change, ChangeKind, Link, Links
 from carp_sidecar.kernel.rtnl import Sysctl
+from carp_sidecar.report import interfaces
 
 STATE_DIR = "/var/lib/kubecarp"
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
@@ -16,12 +19,20 @@ DEPRECATED, TENTATIVE, SECONDARY = 0x20, 0x40, 0x01
 NEWADDR, DELADDR, NEWLINK, DELLINK = 20, 21, 16, 17
 
 
-def group(*addresses: str, name: str = "web", vhid: int = 7, interface: str | None = "eth0", virtual_mac: bool = True) -> GroupConfig:
+def group(
+    *addresses: str,
+    name: str = "web",
+    vhid: int = 7,
+    interface: str | None = "eth0",
+    pattern: str | None = None,
+    virtual_mac: bool = True,
+) -> GroupConfig:
     return GroupConfig(
         name=name,
         vhid=vhid,
         addresses=tuple(map(ip_interface, addresses or ("10.0.0.9/24", "fd77::9/64"))),
-        interface=interface,
+        interface=None if pattern else interface,
+        interface_pattern=pattern,
         virtual_mac=virtual_mac,
     )
 
@@ -113,6 +124,43 @@ def test_the_longest_subnet_chooses_the_interface() -> None:
     assert vip.choose_interface(links, group(interface=None)) == eth1
     assert vip.choose_interface(links, group("10.1.0.9/24", interface=None)) == ETH0
     assert vip.choose_interface(links, group(interface="eth0")) == ETH0
+
+
+def link(index: int, name: str, **fields: Any) -> Link:
+    return replace(Link(index=index, name=name, mac=f"02:00:00:00:00:{index:02x}", up=True, running=True), **fields)
+
+
+def test_a_pattern_chooses_by_subnet_and_then_by_name() -> None:
+    ens2, ens1, eno1 = link(3, "ens2"), link(4, "ens1"), link(5, "eno1")
+    links = snapshot(ETH0, ens2, ens1, eno1, address("10.0.0.1/24", 2), address("10.0.0.2/16", 3), address("10.0.0.3/8", 5))
+    assert vip.choose_interface(links, group(pattern="^en")) == ens2, "eth0 has the longer subnet, and another name"
+    assert vip.choose_interface(links, group(pattern="o1$")) == eno1
+    assert vip.choose_interface(links, group("192.0.2.1", pattern="^en")) == eno1
+    assert vip.choose_interface(links, group("192.0.2.1", pattern="s")) == ens1
+    missing = vip.choose_interface(links, group(pattern="^vmx"))
+    assert isinstance(missing, vip.Missing)
+    assert "^vmx matches" in missing.reason
+
+
+def test_a_pattern_never_means_a_virtual_mac_or_the_loopback() -> None:
+    loopback, young = link(1, "lo", mac="00:00:00:00:00:00"), link(6, "carp9-2", mac="00:00:5e:00:01:09", kind="macvlan", parent=2)
+    links = snapshot(loopback, macvlan(), young, ETH0)
+    assert vip.choose_interface(links, group(pattern=".")) == ETH0
+
+
+def test_the_interfaces_of_the_status_are_those_with_a_subnet() -> None:
+    held = macvlan(up=True)
+    others = [link(3, "tunl0"), link(4, "docker0", running=False), link(8, "cali1")]
+    links = snapshot(
+        link(1, "lo", mac="00:00:00:00:00:00"), ETH0, held, *others,
+        address("127.0.0.1/8", 1), address("192.0.2.1/24", 1), address("fd77::1/64"), address("10.0.0.1/24"), address("fe80::1/64"),
+        address("10.0.0.7/32"), address("10.0.0.9/32", 5, ours=True), address("10.244.0.1/32", 3), address("172.17.0.1/16", 4),
+        address("169.254.1.1/16", 8),
+    )  # fmt: skip
+    assert interfaces(links) == [
+        {"name": "docker0", "state": "down", "addresses": ["172.17.0.1/16"]},
+        {"name": "eth0", "state": "up", "addresses": ["10.0.0.1/24", "fd77::1/64"]},
+    ]
 
 
 def test_an_interface_that_is_missing_is_named() -> None:

@@ -1,4 +1,4 @@
-"""The control socket: newline-delimited JSON over a unix socket of mode 0600 (docs/control-socket.md).
+"""The control socket: newline-delimited JSON over a unix socket of mode 0600, or 0660 for an agent (docs/control-socket.md).
 
 Knows requests, clients and their bounds; what a request does is the daemon's.
 """
@@ -20,13 +20,15 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from carp_protocol.errors import CarpError
+from carp_sidecar.console.steps import StatusSource, groups_in_steps
 from carp_sidecar.logs import log_event
+from carp_sidecar.sharing import CannotShare, give_to_group, share_folder
 
 DEFAULT_DEMOTION = 128
 """What ``demote`` adds when no amount is given; the default of a failing health check."""
@@ -68,11 +70,8 @@ class ControlSocketError(CarpError):
     """The control socket cannot be opened; the text says why and what to do."""
 
 
-class Daemon(Protocol):
+class Daemon(StatusSource, Protocol):
     """What the control socket asks of the daemon. A group of None means every group; the group exists when it is called."""
-
-    def status(self) -> dict[str, Any]:
-        """The status document."""
 
     async def refresh_addresses(self) -> None:
         """Ask the kernel which addresses it holds, so that the next status says what is and not what was."""
@@ -160,9 +159,11 @@ def _refusal(sentence: str, **fields: Any) -> dict[str, Any]:
 class ControlSocket:
     """The server. ``open`` it once, early: it also proves that no other sidecar uses the path."""
 
-    def __init__(self, path: str | Path, daemon: Daemon) -> None:
+    def __init__(self, path: str | Path, daemon: Daemon, *, group: int | None = None) -> None:
+        """``group``: besides the owner, this group may connect."""
         self._path = Path(path)
         self._daemon = daemon
+        self._group = group
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._watchers: set[asyncio.StreamWriter] = set()
@@ -171,7 +172,7 @@ class ControlSocket:
 
     async def open(self) -> None:
         """Listen; raises ControlSocketError."""
-        listening = _bind(self._path)
+        listening = _bind(self._path, self._group)
         self._inode = self._path.stat().st_ino
         self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=_MAX_LINE_BYTES)
         self._unsubscribe = self._daemon.subscribe(self._publish)
@@ -242,23 +243,24 @@ class ControlSocket:
                     return
             await self._send(writer, await self._answer(line, writer))
 
-    async def _send(self, writer: asyncio.StreamWriter, document: Mapping[str, Any]) -> None:
-        writer.write(_line(document))
+    async def _send(self, writer: asyncio.StreamWriter, answer: Mapping[str, Any] | bytes) -> None:
+        writer.write(answer if isinstance(answer, bytes) else _line(answer))
         async with asyncio.timeout(_SEND_S):
             await writer.drain()
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any] | bytes:
         try:
             request = parse_request_untrusted(line)
             if request.group is not None:
                 self._must_exist(request.group)
             match request.command:
                 case "status":
-                    return {"ok": True, "result": await self._status(request.group)}
+                    await self._refresh()
+                    return await self._status(self._daemon.group_names() if request.group is None else [request.group])
                 case "watch":
-                    status = await self._status(None)
+                    await self._refresh()
                     self._watchers.add(writer)  # in the same step as the answer is made: no change is lost or told twice
-                    return {"ok": True, "result": status}
+                    return {"ok": True, "result": self._daemon.status()}
                 case "reload":
                     return await self._reload()
                 case _:
@@ -280,16 +282,22 @@ class ControlSocket:
                 return self._daemon.resign(request.group)
 
     def _must_exist(self, group: str) -> None:
-        names = [entry["name"] for entry in self._daemon.status()["groups"]]
+        names = self._daemon.group_names()
         if group not in names:
             raise BadRequest(f"there is no group {_quote(group)}; the groups are {', '.join(names) or 'none'}")
 
-    async def _status(self, group: str | None) -> dict[str, Any]:
-        await self._daemon.refresh_addresses()
-        status = self._daemon.status()
-        if group is None:
-            return status
-        return {**status, "groups": [entry for entry in status["groups"] if entry["name"] == group]}
+    async def _refresh(self) -> None:
+        try:
+            await self._daemon.refresh_addresses()
+        except TimeoutError:
+            log_event(_log, logging.WARNING, "the kernel did not list its addresses in time; the status shows the last list")
+
+    async def _status(self, names: Sequence[str]) -> bytes:
+        """The answer to ``status``, encoded in steps."""
+        document = self._daemon.status(())
+        del document["groups"]
+        entries = [_line(entry)[:-1] async for groups in groups_in_steps(self._daemon, names) for entry in groups]
+        return b'{"ok":true,"result":%b,"groups":[%b]}}\n' % (_line(document)[:-2], b",".join(entries))
 
     async def _reload(self) -> dict[str, Any]:
         try:
@@ -303,23 +311,31 @@ class ControlSocket:
         return {"ok": True, "result": None}
 
 
-def _bind(path: Path) -> socket.socket:
-    """A listening socket at ``path`` that only its owner may use; raises ControlSocketError."""
+def _bind(path: Path, group: int | None) -> socket.socket:
+    """A listening socket at ``path`` that only its owner and ``group`` may use; raises ControlSocketError."""
     if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
         raise ControlSocketError(f"control_socket {path} is longer than the {_SOCKET_PATH_BYTES} bytes Linux allows; choose a shorter path")
     listening = socket.socket(socket.AF_UNIX)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if group is None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        else:
+            share_folder(path.parent, group, 0o750)
         _remove_stale(path)
-        before = os.umask(0o177)
+        before = os.umask(0o177 if group is None else 0o117)
         try:
             listening.bind(str(path))
         finally:
             os.umask(before)
+        if group is not None:
+            give_to_group(path, group)
         listening.listen(_MAX_CLIENTS)
     except OSError as error:
         listening.close()
         raise ControlSocketError(f"control_socket {path} cannot be opened: {error.strerror}; choose a path this user may write") from error
+    except CannotShare as error:
+        listening.close()
+        raise ControlSocketError(f"control_socket: {error}") from error
     except ControlSocketError:
         listening.close()
         raise

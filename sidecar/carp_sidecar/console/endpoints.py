@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from carp_protocol.errors import ConfigError, Problem
 from carp_sidecar.console.pages import Page
+from carp_sidecar.console.steps import StatusSource, groups_in_steps
 from carp_sidecar.logs import log_event
 from carp_sidecar.measurements import Measurements
 
@@ -30,11 +31,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class ServedDaemon(Protocol):
+class ServedDaemon(StatusSource, Protocol):
     """What the pages are made of; called in the event loop."""
-
-    def status(self) -> dict[str, Any]:
-        """The status document."""
 
     async def refresh_addresses(self) -> None:
         """Ask the kernel which addresses it holds, so that the next status says what is and not what was."""
@@ -134,10 +132,7 @@ class Endpoints:
         return Page(200, b"ok\n")
 
     def _readyz(self, _accept: str) -> Page:
-        async def status() -> dict[str, Any]:
-            return self._daemon.status()
-
-        problems = _not_ready(self._ask(status))
+        problems = _not_ready(self._ask(self._status))
         return Page(503, "".join(f"{problem}\n" for problem in problems).encode()) if problems else Page(200, b"ok\n")
 
     def _metrics(self, accept: str) -> Page:
@@ -146,12 +141,17 @@ class Endpoints:
                 await asyncio.wait_for(self._daemon.refresh_addresses(), _KERNEL_ANSWER_S)
             except TimeoutError:
                 log_event(_log, logging.WARNING, "the kernel did not list its addresses in time; metrics show the last list")
-            return self._daemon.status(), self._measurements.copy()
+            return await self._status(), self._measurements.copy()
 
         from carp_sidecar.console.metrics import render
 
         body, content_type = render(*self._ask(snapshot), accept)
         return Page(200, body, content_type)
+
+    async def _status(self) -> dict[str, Any]:
+        """The status document, made in steps."""
+        groups = [entry async for some in groups_in_steps(self._daemon, self._daemon.group_names()) for entry in some]
+        return self._daemon.status(()) | {"groups": groups}
 
     def _ask(self, question: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Run ``question`` in the event loop and wait for its answer in this thread."""

@@ -2,6 +2,7 @@
 
 __all__ = ["change_line", "check_table", "group_detail", "paint_status", "status_table"]
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -173,7 +174,7 @@ def check_table(groups: Sequence[GroupConfig], interfaces: set[str]) -> list[str
         (
             group.name,
             group.vhid,
-            group.interface or "by subnet",
+            group.interface or group.interface_pattern or "by subnet",
             ",".join(map(str, group.addresses)),
             group.priority,
             group.authentication.mode.value,
@@ -181,8 +182,14 @@ def check_table(groups: Sequence[GroupConfig], interfaces: set[str]) -> list[str
             group.virtual_mac_address if group.virtual_mac else "physical",
             ",".join(group.peers.addresses) or group.peers.mode.value,
             ",".join(check.name for check in group.health_checks),
-            "waits: no such interface here yet" if group.interface and group.interface not in interfaces else "",
+            "" if _is_there(group, interfaces) else "waits: no such interface here yet",
         )
         for group in groups
     ]
     return format_table(headers, rows) if rows else ["no groups are configured"]
+
+
+def _is_there(group: GroupConfig, interfaces: set[str]) -> bool:
+    if group.interface_pattern is not None:
+        return any(re.search(group.interface_pattern, name) for name in interfaces)
+    return group.interface is None or group.interface in interfaces

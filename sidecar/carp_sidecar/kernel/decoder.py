@@ -3,6 +3,9 @@
 ``import pyroute2`` loads 160 modules: 0.1 s and 13 MB (measured, 0.9.7), most of a sidecar's start and a third of its
 memory. The message classes need 25 of them: 0.02 s and 2 MB. So the package is entered by its search path, without its
 ``__init__``.
+
+They take 0.4 ms for a link and 0.07 ms for an address (measured), and a node has hundreds. So what nobody asks for, counters above
+all, is cut out of a message first, and what is left is decoded once: the same bytes mean the same link.
 """
 
 __all__ = ["Decoder"]
@@ -12,20 +15,29 @@ import socket
 import struct
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from carp_sidecar.kernel.links import Address, Link
 
 _HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_NO_PARTS: frozenset[int] = frozenset()
+_LINK_ATTRIBUTES = {1: _NO_PARTS, 3: _NO_PARTS, 5: _NO_PARTS, 18: frozenset({1}), 20: _NO_PARTS, 26: frozenset({2})}
+"""IFLA_ADDRESS, IFNAME, LINK, LINKINFO with INFO_KIND, IFALIAS, AF_SPEC with AF_INET."""
+_ADDRESS_ATTRIBUTES = {1: _NO_PARTS, 2: _NO_PARTS, 8: _NO_PARTS, 11: _NO_PARTS}
+"""IFA_ADDRESS, LOCAL, FLAGS, PROTO."""
+_TYPE_MASK = 0x3FFF
+_KNOWN = 2048
+"""Messages whose meaning is remembered: 255 groups with a device and some addresses each, and the pods of a large node."""
 _DUMP_REQUEST = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
 _GETLINK, _GETADDR = 18, 22  # linux/rtnetlink.h
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_LINK_BODY, _ADDRESS_BODY = bytes(16), bytes(8)  # AF_UNSPEC: all
+_LINK_BODY, _ADDRESS_BODY = bytes(16) + struct.pack("=HHI", 8, 29, 8), bytes(8)  # AF_UNSPEC: all; RTEXT_FILTER_SKIP_STATS
 _READ_SIZE = 1 << 18
 _TIMEOUT_S = 2.0
 _IFF_UP, _IFF_RUNNING, _IFF_LOWER_UP = 0x1, 0x40, 0x10000
-_FOR_EVER_S = 0xFFFF_FFFF
 
 
 class Decoder:
@@ -46,6 +58,8 @@ class Decoder:
                 del sys.modules["pyroute2"]
         self._link: Any = ifinfmsg
         self._address: Any = ifaddrmsg
+        self._known_link = lru_cache(_KNOWN)(self._decode_link)
+        self._known_address = lru_cache(_KNOWN)(self._decode_address)
 
     def dump(self) -> tuple[list[Link], list[Address]]:
         """Every link and address of this network namespace; raises OSError."""
@@ -56,6 +70,15 @@ class Decoder:
 
     def link(self, data: bytes) -> Link:
         """The link in one RTM_NEWLINK message."""
+        body = data[_HEADER.size : _HEADER.size + 12] + bytes(4)  # not ifi_change
+        return self._known_link(_message(data, body + _only(data, _HEADER.size + 16, len(data), _LINK_ATTRIBUTES)))
+
+    def address(self, data: bytes) -> Address:
+        """The address in one RTM_NEWADDR or RTM_DELADDR message."""
+        place = _HEADER.size + 8
+        return self._known_address(_message(data, data[_HEADER.size : place] + _only(data, place, len(data), _ADDRESS_ATTRIBUTES)))
+
+    def _decode_link(self, data: bytes) -> Link:
         message = self._link(data)
         message.decode()
         settings = message.get_nested("IFLA_AF_SPEC", "AF_INET") or {}
@@ -73,12 +96,9 @@ class Decoder:
             arp_announce=settings.get("arp_announce", 0),
         )
 
-    def address(self, data: bytes) -> Address:
-        """The address in one RTM_NEWADDR or RTM_DELADDR message."""
+    def _decode_address(self, data: bytes) -> Address:
         message = self._address(data)
         message.decode()
-        times = message.get_attr("IFA_CACHEINFO") or {}
-        valid = times.get("ifa_valid", _FOR_EVER_S)
         return Address(
             index=message["index"],
             address=message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"),
@@ -86,8 +106,30 @@ class Decoder:
             family=4 if message["family"] == socket.AF_INET else 6,
             flags=message.get_attr("IFA_FLAGS") or message["flags"],
             protocol=message.get_attr("IFA_PROTO") or 0,
-            valid_lft_s=None if valid == _FOR_EVER_S else valid,
         )
+
+
+def _message(data: bytes, body: bytes) -> bytes:
+    """``body`` as a message of the same type as ``data``, and without its sequence number and addressee."""
+    _, kind, *_ = _HEADER.unpack_from(data)
+    return _HEADER.pack(_HEADER.size + len(body), kind, 0, 0, 0) + body
+
+
+def _only(data: bytes, place: int, end: int, wanted: Mapping[int, frozenset[int]]) -> bytes:
+    """The attributes between ``place`` and ``end`` that are wanted, and of nested ones the parts that are."""
+    kept = []
+    while place + _ATTRIBUTE.size <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, place)
+        if length < _ATTRIBUTE.size:
+            break
+        parts = wanted.get(kind & _TYPE_MASK)
+        if parts:
+            content = _only(data, place + _ATTRIBUTE.size, place + length, dict.fromkeys(parts, _NO_PARTS))
+            kept.append(_ATTRIBUTE.pack(_ATTRIBUTE.size + len(content), kind) + content)
+        elif parts is not None:
+            kept.append(data[place : place + length] + bytes(-length % 4))
+        place += length + 3 & ~3
+    return b"".join(kept)
 
 
 def _dump(kernel: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:

@@ -48,8 +48,6 @@ class Address:
     flags: int = 0
     protocol: int = 0
     """IFA_PROTO; 112 is ours. 0 on kernels before 5.18."""
-    valid_lft_s: int | None = None
-    """What was left when the kernel reported it; None: for ever."""
 
     @property
     def ours(self) -> bool:

@@ -12,14 +12,16 @@ __all__ = [
     "device_name",
     "held",
     "own_source",
+    "own_subnets",
     "plan_addresses",
     "sweep",
 ]
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 
 from carp_protocol.config import GroupConfig
 from carp_sidecar.kernel import rtnl
@@ -27,6 +29,8 @@ from carp_sidecar.kernel.links import Address, Link, Links
 from carp_sidecar.kernel.rtnl import Sysctl
 
 _ALIAS_LIMIT = 255  # bytes, IFALIASZ without its end
+_VIRTUAL_MACS = "00:00:5e:00:01:"
+_LOOPBACK_MAC = "00:00:00:00:00:00"
 _PARENT_SETTINGS = {Sysctl.ARP_IGNORE: 1, Sysctl.ARP_ANNOUNCE: 2}
 
 
@@ -183,21 +187,38 @@ def _delete(item: Address) -> bytes:
 
 
 def choose_interface(snapshot: Links, group: GroupConfig) -> Link | Missing:
-    """The interface of a group: the named one, or that whose longest subnet holds the first address."""
+    """The interface of a group: the named one, or that whose longest subnet holds the first address, among those its pattern allows."""
+    first = group.addresses[0].ip
     if group.interface is not None:
         link = snapshot.named(group.interface)
         return link or Missing(f"interface {group.interface} does not exist (yet): it is waited for")
-    first = group.addresses[0].ip
-    best: tuple[int, Link] | None = None
-    for link in snapshot:
-        for item in snapshot.addresses(link.index):
-            if item.ours or item.prefix == _host_prefix(item) or link.alias.startswith(rtnl.ALIAS_PREFIX):
-                continue
-            if first in ip_network((item.address, item.prefix), strict=False) and (best is None or item.prefix > best[0]):
-                best = (item.prefix, link)
-    if best is None:
-        return Missing(f"no interface has an address in the subnet of {first}: one is waited for, or name it with interface =")
-    return best[1]
+    if group.interface_pattern is None:
+        best = _by_subnet(snapshot, snapshot, first)
+        return best or Missing(f"no interface has an address in the subnet of {first}: one is waited for, or name it with interface =")
+    pattern = re.compile(group.interface_pattern)
+    allowed = sorted((link for link in snapshot if _may_carry(link) and pattern.search(link.name)), key=lambda link: link.name)
+    if not allowed:
+        return Missing(f"no interface has a name that {group.interface_pattern} matches (yet): one is waited for")
+    return _by_subnet(snapshot, allowed, first) or allowed[0]
+
+
+def _may_carry(link: Link) -> bool:
+    """Whether a pattern may mean it: neither the device of a virtual MAC, ours or another's, nor the loopback."""
+    return link.mac != _LOOPBACK_MAC and not link.mac.startswith(_VIRTUAL_MACS)
+
+
+def _by_subnet(snapshot: Links, links: Iterable[Link], first: IPv4Address | IPv6Address) -> Link | None:
+    found = [(subnet.network.prefixlen, link) for link in links for subnet in own_subnets(snapshot, link) if first in subnet.network]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def own_subnets(snapshot: Links, link: Link) -> Iterator[IPv4Interface | IPv6Interface]:
+    """The addresses of this host on an interface that come with a subnet; those of groups never do."""
+    if link.mac == _LOOPBACK_MAC or link.alias.startswith(rtnl.ALIAS_PREFIX):
+        return
+    for item in snapshot.addresses(link.index):
+        if not item.ours and item.prefix != _host_prefix(item):
+            yield ip_interface((item.address, item.prefix))
 
 
 def own_source(snapshot: Links, index: int, family: int, vips: Collection[str] = ()) -> str | None:

@@ -172,6 +172,30 @@ def test_a_changed_address_list_believes_the_former_while_it_rolls_out() -> None
     assert receive(codec, adverts[2], now=1190.0).trust is Trust.FRESH
 
 
+def test_a_changed_address_list_is_spoken_beside_the_former_while_it_rolls_out() -> None:
+    old, new = config_with("10.0.0.1/24"), config_with("10.0.0.1/24", "10.0.0.2/24")
+    unchanged, changed = (CompatibleCodec(config, random.Random(2).getrandbits) for config in (old, new))
+    codec = CompatibleCodec(old, random.Random(1).getrandbits)
+    assert codec.repeat(0.0) == []
+    codec.reconfigure(new, now=0.0)
+    for leaving, now in ((False, 1.0), (True, 599.0)):
+        first = codec.bow_out(MINE) if leaving else codec.advert(MINE, 0, now)
+        (second,) = codec.repeat(now)
+        assert reason_of(unchanged, first) == "bad-digest"
+        assert receive(unchanged, second).standing == receive(changed, first).standing
+        assert reason_of(codec, second, own_address=True) == "echo"
+    assert codec.repeat(600.0) == []
+
+
+def test_a_master_repeats_itself_while_a_change_rolls_out() -> None:
+    member = Member.make(mode=Mode.COMPATIBLE).become_master()
+    member.engine.packets_to_send()
+    member.engine.reconfigure(replace(member.engine.config, addresses=(V1_ADDRESS,)), member.now)
+    assert len(member.engine.packets_to_send()) == 2
+    member.engine.handover(member.now)
+    assert [decode_untrusted(packet).is_bow_out for packet in member.engine.packets_to_send()] == [True, True]
+
+
 def test_what_was_believed_long_ago_does_not_come_back_with_the_next_change() -> None:
     lists = [config_with(f"10.0.0.{number}/24") for number in range(1, 7)]
     codec = CompatibleCodec(lists[0], random.Random(1).getrandbits)
