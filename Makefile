@@ -5,12 +5,12 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format fuzz bench coverage lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-apply pages coverage lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.base ## watch an address survive the death of its host (under a minute, root not needed)
 	@tests/setup.sh programs ip unshare
@@ -39,6 +39,16 @@ fuzz: $(VENV)/.all ## look for bad packets and bad schedules for a long time
 bench: $(VENV)/.all programs ## measure outages beside keepalived and ucarp, and write docs/bench (an hour, on a quiet machine)
 	@PYTHONPATH=sidecar:tests $(PY) -m bench.outages
 
+bench-scale: $(VENV)/.all ## measure the operator with 1000 groups on 100 nodes, and write docs/bench (five minutes)
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.scale
+
+pages: $(VENV)/.all ## write the pages of docs/ that are made from code
+	@$(PY) tests/pages.py
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m chart.generate
+
+bench-apply: $(VENV)/.all ## measure the time from kubectl apply to an answer, and write docs/bench (two minutes)
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.apply
+
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit
 	@$(VENV)/bin/coverage report
@@ -52,7 +62,7 @@ clean: ## remove everything that the other targets made
 	@find operator sidecar tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 programs:
-	@tests/setup.sh programs ip unshare tc ping tcpdump nft ps ucarp keepalived
+	@tests/setup.sh programs ip unshare tc ping tcpdump nft ps ucarp keepalived promtool
 
 $(VENV)/.base: requirements.lock tests/setup.sh
 	@tests/setup.sh base $(VENV)

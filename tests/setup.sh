@@ -27,14 +27,30 @@ package_of() {
         ping) echo iputils-ping ;;
         nft) echo nftables ;;
         ps) echo procps ;;
+        promtool) echo prometheus ;;
         *) echo "$1" ;;
     esac
+}
+
+# promtool alone: the package would start a server.
+install_promtool() {
+    folder=$(mktemp -d)
+    say "installing promtool out of Debian's package prometheus"
+    (cd "$folder" && apt-get update -qq && apt-get download -qq prometheus >/dev/null && dpkg -x prometheus_*.deb .) &&
+        install "$folder/usr/bin/promtool" /usr/local/bin/promtool
+    status=$?
+    rm -rf "$folder"
+    return $status
 }
 
 ensure_programs() {
     packages=
     for program in "$@"; do
-        command -v "$program" >/dev/null || packages="$packages $(package_of "$program")"
+        command -v "$program" >/dev/null && continue
+        if [ "$program" = promtool ] && can_install && install_promtool; then
+            continue
+        fi
+        packages="$packages $(package_of "$program")"
     done
     [ -n "$packages" ] || return 0
     # shellcheck disable=SC2086  # a list of words
