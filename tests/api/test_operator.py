@@ -1,10 +1,9 @@
 """The operator against a real API server, with stub agents on three nodes: what it writes, what it refuses, what it tells."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from lab.control_plane import ControlPlane
+from lab.groups import CARP_NODE, GROUP, NODES, SECRET, entries, ready, wait_condition
 from lab.kube_client import Json, KubeClient
 from lab.manifests import REFUSED_LATER, RefusedLater, carp_group, condition
 from lab.namespace import wait_until
@@ -13,60 +12,6 @@ from lab.operator_process import NAMESPACE, Operator
 from lab.stub_agents import StubAgents
 
 pytestmark = pytest.mark.needs("netns", "kubernetes")
-
-GROUP, CARP_NODE, SECRET = "kubecarp.io/v1alpha1/CarpGroup", "kubecarp.io/v1alpha1/CarpNode", "v1/Secret"
-NODES = ("a", "b", "c")
-INTERFACES = {
-    name: [{"name": "eth0", "state": "Up", "addresses": [f"10.77.0.{number}/24", f"fd77::{number}/64"]}]
-    for number, name in enumerate([*NODES, "d"], 1)
-}
-
-
-@pytest.fixture(scope="module")
-def operator(shared_control_plane: ControlPlane) -> Iterator[Operator]:
-    """One operator for all tests of this file: the world changes under it."""
-    shared_control_plane.add_namespace(NAMESPACE)
-    process = Operator(shared_control_plane, shared_control_plane._local_admin, shared_control_plane.directory).start()
-    yield process
-    assert process.stop() == 0
-    assert "Traceback" not in process.log()
-
-
-@pytest.fixture
-def agents(operator: Operator, control_plane: ControlPlane) -> Iterator[StubAgents]:
-    """Three nodes whose agents have reported."""
-    with StubAgents(control_plane, INTERFACES) as stubs:
-        for number, name in enumerate(NODES, 1):
-            control_plane.add_node(name, f"10.77.0.{number}", f"fd77::{number}", labels={"zone": name})
-        for name in NODES:
-            control_plane.api.wait(CARP_NODE, name, lambda node: node["status"]["interfaces"], "has reported")
-        yield stubs
-
-
-def wait_condition(api: KubeClient, name: str, kind: str, status: str, reason: str = "") -> Json:
-    """Until a condition of the newest generation is so; the condition."""
-
-    def found(group: Json) -> bool:
-        one = condition(group, kind)
-        current = one["observedGeneration"] == group["metadata"]["generation"]
-        return current and one["status"] == status and reason in ("", one["reason"])
-
-    return condition(api.wait(GROUP, name, found, f"is {kind}={status} {reason}"), kind)
-
-
-def entries(api: KubeClient, name: str) -> dict[str, Json]:
-    """The entries of a group, by node."""
-    found = {}
-    for node in api.list(CARP_NODE):
-        found |= {node["metadata"]["name"]: entry for entry in (node.get("spec") or {}).get("groups") or () if entry["name"] == name}
-    return found
-
-
-def ready(api: KubeClient, name: str = "web", *addresses: str, **spec: object) -> Json:
-    """A group, made and ready."""
-    api.create(carp_group(name, *addresses, **spec))
-    wait_condition(api, name, "Ready", "True")
-    return api.get(GROUP, name)
 
 
 def test_a_group_reaches_its_nodes_and_its_status_names_the_master(agents: StubAgents, api: KubeClient) -> None:

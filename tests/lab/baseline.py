@@ -19,7 +19,8 @@ LEFT_ALONE = {
 }  # fmt: skip
 REMADE = {("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt")}
 """What controllers put into every namespace."""
-GONE_S = 10.0
+GONE_S = 60.0
+"""A test may leave some hundred objects, deleted one by one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""An operator that dies at its n-th write to the API server: right before it (``KUBECARP_CRASH=3``) or right after it (``KUBECARP_CRASH=3+``)."""
+"""An operator that dies at its n-th write to the API server: right before it (``KUBECARP_CRASH=3``) or after it (``3+``)."""
+
+__all__ = ["EXIT_CODE"]
 
 import os
 import sys
@@ -8,7 +10,7 @@ from typing import Any
 from carp_operator.__main__ import main
 from carp_operator.kube.api import Api
 
-WHEN = os.environ["KUBECARP_CRASH"]
+WHEN = os.environ.get("KUBECARP_CRASH", "0")
 NUMBER, AFTER = int(WHEN.removesuffix("+")), WHEN.endswith("+")
 EXIT_CODE = 99
 
@@ -30,5 +32,6 @@ def crashing_request(self: Api, method: str, *args: Any, **kwargs: Any) -> Any:
     return answer
 
 
-Api.request = crashing_request  # type: ignore[method-assign]
-sys.exit(main(["run", *sys.argv[1:]], prog_name="carp-operator"))
+if __name__ == "__main__":
+    Api.request = crashing_request  # type: ignore[method-assign]
+    sys.exit(main(["run", *sys.argv[1:]], prog_name="carp-operator"))

@@ -175,7 +175,8 @@ REFUSED_LATER = [
         "no node has the network",
         "InterfaceNotFound",
         {"addresses": ["192.0.2.10"]},
-        "no node can be a member: 3 nodes without an interface whose subnet holds 192.0.2.10 (name one in spec.interface to use it all the same)",
+        "no node can be a member: 3 nodes without an interface whose subnet holds 192.0.2.10 "
+        "(name one in spec.interface to use it all the same)",
     ),
     RefusedLater(
         "no node has the interface",

@@ -1,6 +1,6 @@
 """The operator as a process beside the API server: start, stop, kill it, read its log and its figures."""
 
-__all__ = ["NAMESPACE", "Operator"]
+__all__ = ["CRASHING", "NAMESPACE", "Operator"]
 
 import http.client
 import json
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lab.control_plane import ControlPlane
 from lab.kube_client import Json
@@ -21,6 +21,7 @@ from lab.namespace import LabError, wait_until
 NAMESPACE = "kubecarp-system"
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "carp_operator", "run"]
+CRASHING = [sys.executable, str(ROOT / "tests/lab/crashing_operator.py")]
 SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("operator", "sidecar"))
 PORT = 9122
 READY_S, STOP_S = 30.0, 20.0
@@ -39,7 +40,7 @@ class Operator:
 
     def start(
         self, *arguments: str, program: Sequence[str] = PROGRAM, wait: bool = True, environment: Mapping[str, str] | None = None
-    ) -> "Operator":
+    ) -> Self:
         """Start it; with ``wait``, until it acts."""
         argv = [*program, "--kubeconfig", str(self._kubeconfig), "--namespace", NAMESPACE, "--log-format", "json"]
         argv += ["--metrics-address", f"127.0.0.1:{self._port}", *arguments]
@@ -47,9 +48,9 @@ class Operator:
         self._process = self._plane.namespace.start(argv, self.log_path, {"PYTHONPATH": SOURCES} | dict(environment or {}))
         return self.wait_acting() if wait else self
 
-    def wait_acting(self) -> "Operator":
+    def wait_acting(self) -> Self:
         """Until it holds the lease and has learned the world."""
-        wait_until(lambda: self._is_acting(), READY_S, "the operator acts")
+        wait_until(self._is_acting, READY_S, "the operator acts")
         return self
 
     def _is_acting(self) -> bool:

@@ -12,11 +12,11 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from lab.control_plane import ControlPlane
-from lab.kube_client import Json, KubeClient
+from lab.kube_client import ApiError, Json, KubeClient
 
 API_VERSION = "kubecarp.io/v1alpha1"
 COLLECTION = f"/apis/{API_VERSION}/carpnodes"
@@ -41,10 +41,13 @@ class StubAgents:
         self.reports = 0
         self.down: set[str] = set()
         """Nodes whose agent is dead."""
-        self.masters: dict[str, str] = {}
-        """By group: who should say that it is master, instead of the best."""
+        self.masters: dict[str, dict[str, str]] = {}
+        """By group: who should say that it is master and since when, instead of the best."""
 
-    def __enter__(self) -> "StubAgents":
+        self.handled: dict[str, dict[str, str]] = {}
+        """By group and node: the handover that was carried out last."""
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -58,10 +61,18 @@ class StubAgents:
         for client in self._clients:
             client.close()
 
+    def report(self, *names: str) -> None:
+        """Report of these nodes again, as after a change on the wire (``masters``)."""
+        for name in names:
+            body = self._client().request("GET", f"{COLLECTION}/{name}")
+            self._newest[name] = body["metadata"]["generation"]
+            self._report(name, body["metadata"]["generation"], body.get("spec") or {})
+
     def _follow(self) -> None:
         while not self._ending.is_set():
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError, ApiError):
                 self._watch()
+            self._ending.wait(0.1)
 
     def _watch(self) -> None:
         listed = self._client().request("GET", COLLECTION)
@@ -91,7 +102,7 @@ class StubAgents:
         return client
 
     def _report(self, name: str, generation: int, spec: Mapping[str, Any]) -> None:
-        if self._newest[name] != generation:
+        if self._newest.get(name) != generation or name in self.down:
             return  # a newer one waits behind this
         groups = [self._group(name, entry) for entry in spec.get("groups") or ()]
         status = {
@@ -106,13 +117,15 @@ class StubAgents:
 
     def _group(self, node: str, entry: Mapping[str, Any]) -> Json:
         chosen = self.masters.get(entry["name"])
-        master = node == chosen if chosen else entry["advskew"] == 0
-        return {
+        master = node in chosen if chosen else entry["advskew"] == 0
+        since = chosen.get(node, SINCE) if chosen else SINCE
+        handled = self.handled.get(entry["name"], {}).get(node)
+        return ({"handover": {"id": handled, "result": "Started"}} if handled else {}) | {
             "name": entry["name"],
             "version": entry["version"],
             "vhid": entry["vhid"],
             "state": "Master" if master else "Backup",
-            "since": SINCE,
+            "since": since,
             "reason": "nobody-there" if master else "started",
             "interface": "eth0",
             "interfaceState": "Up",

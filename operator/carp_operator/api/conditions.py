@@ -16,8 +16,7 @@ class Condition:
     """One condition, before it is known when it last changed."""
 
     type: ConditionType
-    status: bool | None
-    """None: Unknown."""
+    status: bool
     reason: Reason
     message: str
 
@@ -27,7 +26,7 @@ def merge_conditions(before: Iterable[Mapping[str, Any]], now: Iterable[Conditio
     known = {entry.get("type"): entry for entry in before}
     merged = []
     for condition in now:
-        status = "Unknown" if condition.status is None else str(condition.status)
+        status = str(condition.status)
         old = known.get(condition.type, {})
         same = old.get("status") == status and old.get("lastTransitionTime")
         message = condition.message if len(condition.message) <= _LONGEST_MESSAGE else condition.message[: _LONGEST_MESSAGE - 3] + "..."

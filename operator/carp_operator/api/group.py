@@ -16,8 +16,6 @@ from .errors import BadObject
 from .names import HANDOVER_ANNOTATION, ROTATE_KEY_ANNOTATION
 from .selector import Selector
 
-HANDOVER_LIFE_S = 120.0
-"""A request to hand over is for now; nobody wants it carried out after an outage of the API server."""
 _LONGEST_ID = 63
 
 
@@ -49,10 +47,8 @@ class HandoverRequest:
     id: str
     to: str
     """A node, or empty for the best."""
-    at: str
-    """RFC 3339, whatever was written."""
-    expires: float
-    """Seconds since 1970: nobody wants it carried out after that."""
+    at: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +158,7 @@ def _read_handover(text: str | None) -> HandoverRequest | None:
         identity, to, at = str(request["id"])[:_LONGEST_ID], str(request.get("to") or ""), parse_time(request["at"])
         if not identity or at is None:
             return None
-        return HandoverRequest(id=identity, to=to, at=format_time(at), expires=at + HANDOVER_LIFE_S)
+        return HandoverRequest(id=identity, to=to, at=at)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -171,7 +167,7 @@ def _read_status(status: Mapping[str, Any]) -> GroupStatus:
     master = status.get("master") or {}
     return GroupStatus(
         vhid=status.get("vhid"),
-        addresses=frozenset(str(text).partition("/")[0] for text in status.get("addresses") or ()),
+        addresses=frozenset(str(ip_interface(text).ip) for text in status.get("addresses") or ()),
         master=MasterRecord(node=master["node"], since=master.get("since", "")) if master.get("node") else None,
         transitions=int(status.get("transitions") or 0),
         raw=status,

@@ -257,7 +257,7 @@ _CONDITION = record(
     "One condition.",
     {
         "type": text("Its name.", longest=32, enum=[str(kind) for kind in ConditionType]),
-        "status": text("True, False or Unknown.", longest=7, enum=["True", "False", "Unknown"]),
+        "status": text("True or False.", longest=7, enum=["True", "False", "Unknown"]),
         "observedGeneration": integer("The generation of the group it speaks of.", 0, 2**53),
         "lastTransitionTime": time("When status last changed."),
         "reason": text("One word for programs.", longest=64),
@@ -269,8 +269,8 @@ _STATUS = record(
     "What is, as the nodes report it.",
     {
         "observedGeneration": integer("The newest generation the operator has seen.", 0, 2**53),
-        "vhid": integer("The VHID the group runs with.", 1, 255),
-        "interval": text("The advertisement interval it runs with.", longest=16),
+        "vhid": integer("The VHID the group runs with; it stays the group's own while no node can run it.", 1, 255),
+        "interval": text("The advertisement interval it runs with.", longest=32),
         "addresses": items(
             "The addresses it runs with: those of the last accepted version.", text("An address.", longest=IP_NETWORK), most=32
         ),

@@ -38,9 +38,11 @@ class Interface:
 
     def prefix_holding(self, address: IPv4Address | IPv6Address) -> int:
         """The length of the longest of its prefixes that holds the address; -1 if none does."""
-        version, number = address.version, int(address)
-        lengths = [length for own, network, mask, length in self.subnets if own == version and number & mask == network]
-        return max(lengths, default=-1)
+        version, number, longest = address.version, int(address), -1
+        for own, network, mask, length in self.subnets:
+            if length > longest and own == version and number & mask == network:
+                longest = length
+        return longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +63,14 @@ class GroupReport:
     held: Mapping[str, bool] = field(default_factory=dict)
     master_source: str = ""
     master_is_local: bool = False
-    masters_seen: int = 0
-    split_brains: int = 0
     authentication_failed: bool = False
     conflicting_mac: str = ""
     failing_checks: Mapping[str, str] = field(default_factory=dict)
     """What each failing check said."""
-    pending_checks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     handover_id: str = ""
     handover_refusal: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,9 @@ def read_node(body: Mapping[str, Any]) -> Node:
         raise BadObject(f"a Node cannot be read: {type(error).__name__}: {error}") from error
 
 
-def read_carp_node(body: Mapping[str, Any]) -> CarpNode:
-    """The CarpNode in an object of the API server; raises BadObject."""
+def read_carp_node(body: Mapping[str, Any], before: CarpNode | None = None) -> CarpNode:
+    """The CarpNode in an object of the API server; raises BadObject. What is as ``before`` is not read again."""
+    known = before.groups if before else {}
     try:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         owners = metadata.get("ownerReferences") or [{}]
@@ -128,7 +129,7 @@ def read_carp_node(body: Mapping[str, Any]) -> CarpNode:
             problems=tuple(map(str, status.get("problems") or ())),
             sidecar_running=bool((status.get("sidecar") or {}).get("running")),
             interfaces=tuple(sorted((_read_interface(entry) for entry in status.get("interfaces") or ()), key=lambda one: one.name)),
-            groups={entry["name"]: _read_report(entry) for entry in status.get("groups") or ()},
+            groups={entry["name"]: _read_report(entry, known.get(entry["name"])) for entry in status.get("groups") or ()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadObject(f"a CarpNode cannot be read: {type(error).__name__}: {error}") from error
@@ -145,7 +146,9 @@ def _read_interface(entry: Mapping[str, Any]) -> Interface:
     )
 
 
-def _read_report(entry: Mapping[str, Any]) -> GroupReport:
+def _read_report(entry: Mapping[str, Any], before: GroupReport | None) -> GroupReport:
+    if before is not None and entry == before.raw:
+        return before
     demotion, master, handover = (entry.get(key) or {} for key in ("demotion", "master", "handover"))
     checks = entry.get("healthChecks") or ()
     return GroupReport(
@@ -162,13 +165,11 @@ def _read_report(entry: Mapping[str, Any]) -> GroupReport:
         held={str(address["address"]).partition("/")[0]: bool(address["held"]) for address in entry.get("addresses") or ()},
         master_source=master.get("source", ""),
         master_is_local=bool(master.get("local")),
-        masters_seen=int(entry.get("mastersSeen") or 0),
-        split_brains=int(entry.get("splitBrains") or 0),
         authentication_failed=bool(entry.get("authenticationFailed")),
         conflicting_mac=(entry.get("addressConflict") or {}).get("mac", ""),
         failing_checks={check["name"]: check.get("message", "") for check in checks if check.get("passing") is False},
-        pending_checks=tuple(check["name"] for check in checks if "passing" not in check),
         warnings=tuple(map(str, entry.get("warnings") or ())),
+        raw=entry,
         handover_id=handover.get("id", ""),
         handover_refusal=handover.get("message", "") if handover.get("result") == "Refused" else "",
     )

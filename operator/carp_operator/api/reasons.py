@@ -39,10 +39,6 @@ class Reason(StrEnum):
     """No node can be a member."""
     INTERFACE_NOT_FOUND = "InterfaceNotFound"
     """The selected nodes have no interface that fits."""
-    TOO_MANY_MEMBERS = "TooManyMembers"
-    """More nodes than there are priorities."""
-    TOO_MANY_PEERS = "TooManyPeers"
-    """Unicast to more peers than a sidecar may have."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  a word, not a secret
     """authentication.secretRef names a Secret that is not there."""
     KEY_MISSING = "KeyMissing"
@@ -64,6 +60,8 @@ class Reason(StrEnum):
 
     # Ready
     MASTER_ELECTED = "MasterElected"
+    MASTER_OUTSIDE = "MasterOutside"
+    """A member that is no node of the cluster is master, such as an OpenBSD router."""
     NO_MASTER = "NoMaster"
     NO_MEMBER = "NoMember"
     ADDRESS_NOT_HELD = "AddressNotHeld"
@@ -84,7 +82,6 @@ class Reason(StrEnum):
 
     # SplitBrain
     ONE_MASTER = "OneMaster"
-    UNKNOWN = "Unknown"
 
 
 class EventReason(StrEnum):

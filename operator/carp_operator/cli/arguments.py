@@ -4,7 +4,7 @@ __all__ = ["complete_groups", "complete_nodes"]
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -33,13 +33,22 @@ def complete_nodes(context: click.Context, _parameter: click.Parameter, incomple
 
 def _complete(context: click.Context, incomplete: str, ask: Callable[[Cluster], object]) -> list[str]:
     session = context.ensure_object(Session)
-    given = {name for value in context.params.values() for name in ([value] if isinstance(value, str) else value or ()) if isinstance(name, str)}
+    given = set(_texts(context.params.values()))
     try:
         with _alarm(_PATIENCE_S):
             known = ask(session.cluster)
     except (OperatorError, _TooSlow):
         return []
     return sorted(name for name in known if name.startswith(incomplete) and name not in given) if isinstance(known, dict) else []
+
+
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    """Every text among the parameters so far."""
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _texts(value)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from carp_operator.api.errors import OperatorError
+from carp_operator.api.group import parse_time
 from carp_operator.api.names import MANAGER
 from carp_operator.api.node import CarpNode, Node, read_carp_node, read_node
 from carp_operator.kube import paths
@@ -121,17 +122,19 @@ class Cluster:
 
     # ---- writes -----------------------------------------------------------------------------------------------
 
-    def annotate_group(self, name: str, key: str, value: str | None) -> None:
-        """Set an annotation of a CarpGroup; None removes it."""
-        self._annotate(paths.carp_group(name), key, value)
+    def annotate_group(self, name: str, key: str, value: str | None) -> float | None:
+        """Set an annotation of a CarpGroup, None removes it; gives the time of the API server (seconds since 1970), if it told."""
+        return self._annotate(paths.carp_group(name), key, value)
 
     def annotate_node(self, name: str, key: str, value: str | None) -> None:
         """Set an annotation of a Node; None removes it."""
         self._annotate(f"{paths.nodes()}/{name}", key, value)
 
-    def _annotate(self, path: str, key: str, value: str | None) -> None:
+    def _annotate(self, path: str, key: str, value: str | None) -> float | None:
         body = {"metadata": {"annotations": {key: value}}}
-        self._api.request("PATCH", path, body, kind="merge", query={"fieldManager": FIELD_MANAGER})
+        changed = self._api.request("PATCH", path, body, kind="merge", query={"fieldManager": FIELD_MANAGER})
+        fields = (changed.get("metadata") or {}).get("managedFields") or ()
+        return next((parse_time(entry.get("time") or "") for entry in fields if entry.get("manager") == FIELD_MANAGER), None)
 
 
 def _status(error: OperatorError) -> int:

@@ -66,7 +66,8 @@ def group_document(group: GroupSeen, findings: Iterable[Finding]) -> Json:
 
 def event_documents(events: Iterable[EventSeen]) -> list[Json]:
     return [
-        {"time": event.time, "type": "Warning" if event.warning else "Normal", "reason": event.reason, "note": event.note} for event in events
+        {"time": event.time, "type": "Warning" if event.warning else "Normal", "reason": event.reason, "note": event.note}
+        for event in events
     ]
 
 

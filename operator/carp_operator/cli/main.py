@@ -1,4 +1,4 @@
-"""Entry point of ``kubectl carp``: which commands there are, what --help says, and how every failure ends: one sentence, never a traceback."""
+"""Entry point of ``kubectl carp``: its commands, what --help says, and how a failure ends: with one sentence, never with a traceback."""
 
 __all__ = ["carp", "main"]
 
@@ -34,13 +34,13 @@ _COMMANDS = {
 
 _HELP = """Shows and directs CarpGroups: virtual IP addresses that belong to one node at a time, which the nodes elect among themselves.
 
-Nothing here is on the path of a failover. The commands read what operator and nodes have written to the API server, and order by annotations, which
-the operator carries out. `render` needs no cluster.
+Nothing here is on the path of a failover. The commands read what operator and nodes have written to the API server, and order by
+annotations, which the operator carries out. `render` needs no cluster.
 """
 _EPILOG = f"""\b
 exit codes:
   0     done
-  1     it did not work, or (status --check, drain --simulate) something is not as it should be
+  1     it did not work, or (status --check, drain --simulate, maintenance on) something is not as it should be
   2     wrong usage, or manifests that cannot run
 
 \b
@@ -71,10 +71,10 @@ examples:
 class _Commands(click.Group):
     """Loads a command when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's interface
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = import_module(f"carp_operator.cli.{_COMMANDS[cmd_name]}").command
@@ -85,7 +85,7 @@ class _Commands(click.Group):
     cls=_Commands,
     help=_HELP,
     epilog=_EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "obj": None},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @for_cluster(hidden=False)
 @click.version_option(__version__, prog_name=PROGRAM)
@@ -126,7 +126,7 @@ def _fail(error: Exception, sentence: str) -> int:
 def _sentence(error: OperatorError) -> str:
     """What the error says; of a server that does not answer, the cause without the words of the libraries on the way."""
     if getattr(error, "reason", "") != "Unreachable":
-        return str(error)
+        return str(error).replace(".;", ";")
     cause: BaseException | None = error
     why = ""
     while cause is not None:
@@ -134,9 +134,6 @@ def _sentence(error: OperatorError) -> str:
             why = cause.strerror
         cause = cause.__cause__ or cause.__context__
     head = str(error).partition(" cannot be reached")[0]
-    return f"{head} cannot be reached{f': {why}' if why else ''}. The addresses do not depend on it; on a node, carp-sidecar shows its groups"
-
-
-def run() -> None:
-    """The console script."""
-    sys.exit(main())
+    return (
+        f"{head} cannot be reached{f': {why}' if why else ''}. The addresses do not depend on it; on a node, carp-sidecar shows its groups"
+    )

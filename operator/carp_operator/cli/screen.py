@@ -4,13 +4,13 @@ A table is never cut or wrapped by us, and without a terminal neither is a sente
 window. Knows nothing of what is shown.
 """
 
-__all__ = ["Rows", "Screen", "Sentences", "facts", "rows", "sentences", "styled"]
+__all__ = ["Rows", "Screen", "Sentences", "facts", "prose", "rows", "sentences", "styled"]
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,15 +21,18 @@ from .words import clean
 
 _UNBOUND = 1_000_000
 """Characters: wider than any table."""
-_GAP = 3
+_FRAME: Mapping[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 3, 0, 0), "header_style": ""}
 
 
 class Rows(Table):
-    """A table of short cells."""
+    """A table of short cells, as wide as they are."""
 
 
 class Sentences(Table):
-    """Labels and sentences; the sentences wrap."""
+    """A table whose last column wraps at words on a terminal."""
+
+
+_T = TypeVar("_T", bound=Table)
 
 
 def styled(cell: object, style: str) -> Text:
@@ -38,23 +41,22 @@ def styled(cell: object, style: str) -> Text:
 
 
 def rows(headers: Sequence[str], cells: Iterable[Sequence[object]]) -> Rows:
-    """A table, header first; cells may be ``styled``."""
-    table = Rows(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="")
-    for header in headers:
-        table.add_column(header, no_wrap=True)
-    for row in cells:
-        table.add_row(*(cell if isinstance(cell, Text) else styled(cell, "") for cell in row))
-    return table
+    """A table of short cells, header first; cells may be ``styled``."""
+    return _filled(Rows(**_FRAME), headers, cells)
+
+
+def prose(headers: Sequence[str], cells: Iterable[Sequence[object]]) -> Sentences:
+    """A table whose last column holds sentences."""
+    return _filled(Sentences(**_FRAME), headers, cells)
 
 
 def sentences(pairs: Iterable[tuple[str, str, str]]) -> Sentences:
     """Label, sentence and the style of the label; a label that repeats is left out."""
-    table = _grid()
-    before = ""
+    before, cells = "", []
     for label, sentence, style in pairs:
-        table.add_row(Text(clean(label if label != before else ""), style=style), Text(clean(sentence)))
+        cells.append((Text(clean(label if label != before else ""), style=style), Text(clean(sentence))))
         before = label
-    return table
+    return _filled(Sentences(**_FRAME, show_header=False), ("", ""), cells)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Sentences:
@@ -62,10 +64,13 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Sentences:
     return sentences((f"{name}:", value, "") for name, value in pairs)
 
 
-def _grid() -> Sentences:
-    table = Sentences(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def _filled(table: _T, headers: Sequence[str], cells: Iterable[Sequence[object]]) -> _T:
+    last = len(headers) - 1
+    for number, header in enumerate(headers):
+        wraps = number == last and isinstance(table, Sentences)
+        table.add_column(header, no_wrap=not wraps, overflow="fold")
+    for row in cells:
+        table.add_row(*(cell if isinstance(cell, Text) else styled(cell, "") for cell in row))
     return table
 
 

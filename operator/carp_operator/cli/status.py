@@ -28,11 +28,12 @@ _SHARE = 5
 """Between two looks at least so many times as long as the look took: a large cluster is not asked without a pause."""
 _SHOWN_CHANGES = 6
 
-_HELP = """Shows every group, or those that are named: who has its addresses and since when, who takes over if that node dies now, and what is wrong.
-The most urgent comes first; a sentence says what is wrong and what to do. Below are the nodes about which there is something to say.
+_HELP = """Shows every group, or those that are named: who has its addresses and since when, who takes over if that node dies now, and
+what is wrong. The most urgent comes first; a sentence says what is wrong and what to do. Below are the nodes about which there is
+something to say.
 
-What is shown comes from the API server: CarpGroups, CarpNodes, Nodes, and the lease of the operator. When the nodes report another master than
-the operator has written down, the nodes are believed, and the screen says so.
+What is shown comes from the API server: CarpGroups, CarpNodes, Nodes, and the lease of the operator. When the nodes report another master
+than the operator has written down, the nodes are believed, and the screen says so.
 
 \b
 columns:

@@ -156,7 +156,7 @@ def _late(group: GroupSeen, snapshot: Snapshot, now: float) -> tuple[str, str] |
     if snapshot.nodes is None or not group.looked_at:
         return None
     reports = {name: node.groups[group.name] for name, node in snapshot.carp_nodes.items() if group.name in node.groups}
-    master = find_masters(group.name, reports, snapshot.nodes, snapshot.carp_nodes, now).node
+    master = find_masters(reports, snapshot.nodes, snapshot.carp_nodes, now).node
     since = reports[master].since if master else ""
     changed = parse_time(since)
     if not master or master == group.master or changed is None or now - changed < _LAG_S:

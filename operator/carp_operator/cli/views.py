@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from carp_operator.api.node import CarpNode, Node
+from carp_operator.api.reasons import ConditionType
 
 from .screen import rows, sentences, styled
 from .seen import GroupSeen, Snapshot
@@ -50,13 +51,19 @@ def _row(group: GroupSeen, findings: tuple[Finding, ...], now: float, *, wide: b
         group.vhid,
         addresses(group, wide=wide),
         styled(group.master, "green" if group.master and level < Level.DOWN else LEVEL_STYLES[level]),
-        age(group.since, now),
+        age(group.since if group.master else _down_since(group), now),
         group.next,
         f"{group.ready_count}/{group.member_count}",
     ]
     if wide:
         row += [group.interface, group.mode.value, group.interval, group.transitions]
     return [*row, styled(",".join(finding.word for finding in findings), LEVEL_STYLES[level])]
+
+
+def _down_since(group: GroupSeen) -> str:
+    """Since when nobody has had the addresses."""
+    ready = group.conditions.get(ConditionType.READY)
+    return ready.since if ready is not None and ready.status == "False" else ""
 
 
 def _wrong(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
@@ -68,14 +75,16 @@ def _wrong(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
 
 
 def _nodes(verdict: Verdict, snapshot: Snapshot) -> list[RenderableType]:
-    cells, said = [], []
+    cells: list[tuple[object, ...]] = []
+    said: list[tuple[str, str, str]] = []
     for name, findings in verdict.node_findings.items():
         node, style = (snapshot.nodes or {})[name], LEVEL_STYLES[worst(findings)]
         has = [group.name for group in verdict.groups if group.master == name]
         state = _state(node, snapshot.carp_nodes.get(name))
         cells.append((styled(name, style), state, ",".join(has), ",".join(one.word for one in findings)))
         said += [(name, one.sentence, LEVEL_STYLES[one.level]) for one in findings if one.level > Level.NOTE]
-    return [rows(_NODE_HEADERS, cells), *([Text(), sentences(said)] if said else [])]
+    table: list[RenderableType] = [rows(_NODE_HEADERS, cells)]
+    return [*table, Text(), sentences(said)] if said else table
 
 
 def _state(node: Node, carp_node: CarpNode | None) -> str:
@@ -89,6 +98,8 @@ def _state(node: Node, carp_node: CarpNode | None) -> str:
 def _asides(verdict: Verdict) -> list[RenderableType]:
     """What explains the picture without being part of it."""
     lines = []
+    if verdict.wrong_groups:
+        lines.append(f"`kubectl carp describe {verdict.wrong_groups[0]}` says more")
     if verdict.unreported:
         lines.append(f"no agent has ever reported from {listed(verdict.unreported)}: no group runs there")
     if "nodes" in verdict.hidden:

@@ -61,4 +61,4 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"there is no {kind} {clean(name)}; did you mean {near[0]}?"
-    return f"there is no {kind} {clean(name)}; {f'there are {listed(sorted(known))}' if known else 'there is none at all'}"
+    return f"there is no {kind} {clean(name)}; {f'known are {listed(sorted(known))}' if known else 'there is none at all'}"

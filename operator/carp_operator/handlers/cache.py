@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 Body = Mapping[str, Any]
 
+_REMEMBERED = 4096
+"""Deleted objects: far more than are deleted while one request is under way."""
+
 
 class Kind(StrEnum):
     """What is watched."""
@@ -40,6 +43,9 @@ class Cache:
         self.world = World(first_vhid=first_vhid, last_vhid=last_vhid)
         self._changes = Changes()
         self._versions: dict[tuple[Kind, str], int] = {}
+        self._uids: dict[tuple[Kind, str], str] = {}
+        self._gone: dict[str, None] = {}
+        """uids of objects that were deleted: an answer to one of our own writes may come after the news of that."""
         self.ring_versions: dict[str, str] = {}
         """resourceVersion of each group's Secret, for replacing it."""
         self._put: dict[Kind, Callable[[str, Body], None]] = {
@@ -75,12 +81,13 @@ class Cache:
     def put(self, kind: Kind, body: Body) -> None:
         """An object as it is now. An older version than the one known is a watch that lags behind what we have written ourselves."""
         metadata = body.get("metadata") or {}
-        name = str(metadata.get("name", ""))
+        name, uid = str(metadata.get("name", "")), str(metadata.get("uid", ""))
         version = metadata.get("resourceVersion", "")
         number = int(version) if str(version).isdigit() else 0
-        if number < self._versions.get((kind, name), 0):
+        if number < self._versions.get((kind, name), 0) or uid in self._gone:
             return
         self._versions[kind, name] = number
+        self._uids[kind, name] = uid
         try:
             self._put[kind](name, body)
         except BadObject as error:
@@ -89,6 +96,10 @@ class Cache:
     def drop(self, kind: Kind, name: str) -> None:
         """An object that is gone."""
         self._versions.pop((kind, name), None)
+        if uid := self._uids.pop((kind, name), ""):
+            self._gone[uid] = None
+            if len(self._gone) > _REMEMBERED:
+                del self._gone[next(iter(self._gone))]
         self._drop[kind](name)
 
     def replace_all(self, kind: Kind, bodies: Iterable[Body], version: int) -> None:
@@ -114,16 +125,10 @@ class Cache:
             self._changes.groups.add(name)
         elif group.status != known.status:
             self._changes.reports.add(name)
-            if (group.status.vhid, group.status.addresses) != (known.status.vhid, known.status.addresses):
-                self._changes.groups.add(name)
 
     def _drop_group(self, name: str) -> None:
         if self.world.groups.pop(name, None) is not None:
             self._changes.groups.add(name)
-            # What it had is free now for groups that were refused.
-            self._changes.groups |= self.world.groups.keys() & {
-                other for other, group in self.world.groups.items() if group.status.vhid is None
-            }
 
     # ---- nodes ------------------------------------------------------------------------------------------------
 
@@ -131,31 +136,34 @@ class Cache:
         node, known = read_node(body), self.world.nodes.get(name)
         self.world.nodes[name] = node
         if known is None or _standing(node) != _standing(known):
-            self._changes.nodes = True
-        elif node.ready != known.ready:
+            self._changes.nodes.add(name)
+        if known is None or node.ready != known.ready:
             self._report_all(name)
 
     def _drop_node(self, name: str) -> None:
         if self.world.nodes.pop(name, None) is not None:
-            self._changes.nodes = True
+            self._changes.nodes.add(name)
+            self._report_all(name)
 
     def _put_carp_node(self, name: str, body: Body) -> None:
-        now, known = read_carp_node(body), self.world.carp_nodes.get(name)
+        known = self.world.carp_nodes.get(name)
+        now = read_carp_node(body, known)
         self.world.carp_nodes[name] = now
         if known is None or (now.reported, now.interfaces) != (known.reported, known.interfaces):
-            self._changes.nodes = True
+            self._changes.nodes.add(name)
         if known is None or (now.spec_groups, now.owner_uid, now.roll_call) != (known.spec_groups, known.owner_uid, known.roll_call):
             self._changes.written.add(name)
         answered = known is not None and now.observed_generation != known.observed_generation and now.roll_call > 0
         if known is None or answered or (now.sidecar_running, now.problems) != (known.sidecar_running, known.problems):
             self._report_all(name)
-        elif now.groups != known.groups:
+        if known is not None and now.groups != known.groups:
             names = now.groups.keys() | known.groups.keys()
             self._changes.reports |= {group for group in names if now.groups.get(group) != known.groups.get(group)}
 
     def _drop_carp_node(self, name: str) -> None:
+        self._report_all(name)
         if self.world.carp_nodes.pop(name, None) is not None:
-            self._changes.nodes = True
+            self._changes.nodes.add(name)
 
     def _report_all(self, node: str) -> None:
         """Something about the whole node changed: every group of it is to be told anew."""
@@ -182,14 +190,14 @@ class Cache:
         self.ring_versions[name] = str(body["metadata"].get("resourceVersion", ""))
         if self.world.rings.get(name) != ring:
             self.world.rings[name] = ring
-            self._changes.groups.add(name)
+            self._changes.reports.add(name)
 
     def _drop_secret(self, name: str) -> None:
         if self.world.secrets.pop(name, None) is not None:
             self._touch_users(name)
         for group in [one for one in self.world.rings if key_ring_name(one) == name]:
             del self.world.rings[group]
-            self._changes.groups.add(group)
+            self._changes.reports.add(group)
         for group in [one for one in self.ring_versions if key_ring_name(one) == name]:
             del self.ring_versions[group]
 

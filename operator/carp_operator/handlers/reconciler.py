@@ -1,7 +1,7 @@
 """Load, plan, apply: one loop for everything, woken by changes. What fails is tried again, later and later; what works is written once.
 
 Order matters: a key ring before the CarpNodes that name its keys, the CarpNode of the node that should become master before
-the others, and what users read last.
+the others, and Events before the status from which it is known that they were told.
 """
 
 __all__ = ["Reconciler"]
@@ -103,8 +103,8 @@ class Reconciler:
         """Raises the first ApiError after everything else of its step was tried."""
         await _each(plan.rings, self._write_ring)
         await _each(plan.carp_nodes, self._write_carp_node)
-        await _each(plan.statuses, self._write_status)
         await _each(plan.events, self._write_event)
+        await _each(plan.statuses, self._write_status)
 
     async def _write_ring(self, item: tuple[CarpGroup, KeyRing]) -> None:
         group, ring = item

@@ -6,13 +6,15 @@ kopf brings reconnects, bookmarks, timeouts and credentials; decisions are the p
 __all__ = ["make_registry", "make_settings", "relist", "watch"]
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kopf
 
-from carp_operator.api.names import GROUP, VERSION
+from carp_operator.api.names import GROUP, MANAGER, VERSION
 from carp_operator.kube import paths
 from carp_operator.kube.api import Api
 
@@ -22,6 +24,7 @@ _SERVER_TIMEOUT_S = 300
 """A watch is asked anew after this long, whatever happens: one that died without a word must not go unnoticed for ever."""
 _CONNECT_TIMEOUT_S = 10
 _RECONNECT_S = 0.5
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def make_settings() -> kopf.OperatorSettings:
@@ -56,9 +59,22 @@ def make_registry(tell: Callable[[Kind, str | None, kopf.Body], None]) -> kopf.O
 
     @kopf.on.login(registry=registry, id="login")
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        return _service_account() or kopf.login_with_kubeconfig(**kwargs)
 
     return registry
+
+
+def _service_account() -> kopf.ConnectionInfo | None:
+    """The pod's own account, at the address the pod was told: kopf's own way in takes a name that DNS may not know yet."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    try:
+        token = (_ACCOUNT / "token").read_text().strip()
+    except OSError:
+        return None
+    if not host or not port:
+        return None
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return kopf.ConnectionInfo(server=server, ca_path=str(_ACCOUNT / "ca.crt"), scheme="Bearer", token=token)
 
 
 async def watch(cache: Cache, wake: Callable[[], None], namespace: str) -> None:
@@ -81,7 +97,12 @@ async def watch(cache: Cache, wake: Callable[[], None], namespace: str) -> None:
 
     def run() -> None:
         operator = kopf.operator(
-            registry=make_registry(tell), settings=make_settings(), standalone=True, namespaces=[namespace], stop_flag=stop
+            registry=make_registry(tell),
+            settings=make_settings(),
+            standalone=True,
+            namespaces=[namespace],
+            stop_flag=stop,
+            identity=MANAGER,  # type: ignore[arg-type]  # its own default needs the name of a user, which a container may not have
         )
         asyncio.run(operator)
 

@@ -1,8 +1,8 @@
 """From the reports of the nodes to the status of a group: who has it, who could have it, and what is wrong, in sentences."""
 
-__all__ = ["Picture", "paint", "sentences_of"]
+__all__ = ["Complaint", "Picture", "complaints_of", "paint"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ from carp_operator.api.group import CarpGroup
 from carp_operator.api.group_schema import MAX_LISTED_MEMBERS
 from carp_operator.api.node import CarpNode, GroupReport, Node
 from carp_operator.api.reasons import ConditionType, Reason
-from carp_protocol.fields import format_duration_s
 
+from .decision import Decision
 from .masters import Masters
 from .successor import successor
 from .world import Member, Refusal
+
+Complaint = tuple[Reason, str, str]
+"""Reason, node and subject: what makes it the same complaint as before."""
 
 _READY_STATES = {"Master", "Backup", "Handover"}
 _SHOWN_NODES = 5
@@ -26,18 +29,24 @@ class Picture:
     """Everything that a status is made from."""
 
     group: CarpGroup
-    refusal: Refusal | None
-    vhid: int | None
-    """What runs; None: nothing does."""
-    running: bool
-    members: Mapping[str, Member]
-    entries: Mapping[str, Mapping[str, Any]]
-    """What each member's CarpNode should hold."""
+    decision: Decision
     reports: Mapping[str, GroupReport]
     masters: Masters
     nodes: Mapping[str, Node]
     carp_nodes: Mapping[str, CarpNode]
-    rotating: bool = False
+
+    @property
+    def refusal(self) -> Refusal | None:
+        return self.decision.refusal
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        return self.decision.members
+
+    @property
+    def running(self) -> Mapping[str, Any]:
+        """Any member's entry; empty: nothing runs."""
+        return next(iter(self.decision.entries.values()), {})
 
 
 def paint(picture: Picture, time: str) -> dict[str, Any]:
@@ -53,25 +62,25 @@ def paint(picture: Picture, time: str) -> dict[str, Any]:
         "readyCount": len(ready),
         "members": [_member(picture, name) for name in list(picture.members)[:MAX_LISTED_MEMBERS]],
     }
-    accepted = picture.refusal is None
-    shown = group.written if accepted else tuple(before.raw.get("addresses") or group.written)
-    if picture.running:
-        status |= {"vhid": picture.vhid, "addresses": list(shown)}
-        status["interval"] = (
-            format_duration_s(group.interval_s) if accepted else before.raw.get("interval", format_duration_s(group.interval_s))
-        )
+    running = picture.running
+    if running:
+        status |= {"vhid": running["vhid"], "addresses": list(running["addresses"])}
+        if "advertisementInterval" in running:
+            status["interval"] = running["advertisementInterval"]
+    elif before.vhid is not None:
+        status["vhid"] = before.vhid
     if master:
         status["master"] = _master(picture, master)
     if best := _next(picture, ready):
         status["next"] = best
-    status["summary"] = {"addresses": _short(shown), "members": f"{len(ready)}/{len(picture.members)}"}
+    status["summary"] = {"addresses": _short(status.get("addresses", group.written)), "members": f"{len(ready)}/{len(picture.members)}"}
     conditions = [_accepted(picture), _programmed(picture), _ready(picture), _degraded(picture, ready), _split_brain(picture)]
     known = before.raw.get("conditions") or ()
     status["conditions"] = merge_conditions(known, conditions, generation=group.generation, time=time)
     return status
 
 
-def _short(addresses: tuple[str, ...]) -> str:
+def _short(addresses: Sequence[str]) -> str:
     return addresses[0] if len(addresses) == 1 else f"{addresses[0]} +{len(addresses) - 1}"
 
 
@@ -149,7 +158,7 @@ def _not_ready(picture: Picture, name: str) -> tuple[str, str] | None:
 
 def _accepted(picture: Picture) -> Condition:
     if picture.refusal is None:
-        return Condition(ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"runs with VHID {picture.vhid} on {_nodes(list(picture.members))}")
+        return Condition(ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"runs with VHID {picture.running['vhid']} on {_nodes(list(picture.members))}")
     kept = "; the version before goes on running" if picture.running else ""
     return Condition(ConditionType.ACCEPTED, False, picture.refusal.reason, picture.refusal.message + kept)
 
@@ -158,7 +167,7 @@ def _programmed(picture: Picture) -> Condition:
     kind = ConditionType.PROGRAMMED
     if not picture.running:
         return Condition(kind, False, Reason.NOT_ACCEPTED, "nothing runs, because the group is not accepted")
-    waiting = [name for name, entry in picture.entries.items() if not _runs(picture, name, entry)]
+    waiting = [name for name, entry in picture.decision.entries.items() if not _runs(picture, name, entry)]
     refused = [
         f"{name}: {picture.carp_nodes[name].problems[0]}"
         for name in waiting
@@ -172,10 +181,10 @@ def _programmed(picture: Picture) -> Condition:
             f"{refused[0]}{f' (and {len(refused) - 1} more nodes)' if refused[1:] else ''}; the version before runs on there",
         )
     if waiting:
-        return Condition(kind, False, Reason.PENDING, f"waiting for {_nodes(waiting)}")
+        return Condition(kind, False, Reason.PENDING, f"waiting for {_nodes(waiting)} to run the newest version")
     if picture.refusal:
         return Condition(kind, False, Reason.NOT_ACCEPTED, "the newest version is not accepted; the one before runs on every member")
-    return Condition(kind, True, Reason.PROGRAMMED, f"runs on {_nodes(list(picture.entries))}")
+    return Condition(kind, True, Reason.PROGRAMMED, f"runs on {_nodes(list(picture.decision.entries))}")
 
 
 def _runs(picture: Picture, name: str, entry: Mapping[str, Any]) -> bool:
@@ -186,8 +195,10 @@ def _runs(picture: Picture, name: str, entry: Mapping[str, Any]) -> bool:
 def _ready(picture: Picture) -> Condition:
     kind, master = ConditionType.READY, picture.masters.node
     if not master:
+        if picture.masters.outside:
+            return Condition(kind, True, Reason.MASTER_OUTSIDE, f"{picture.masters.outside} has the addresses: a member that is no node of the cluster")
         if not picture.members:
-            return Condition(kind, False, Reason.NO_MEMBER, "no node runs the group")
+            return Condition(kind, False, Reason.NO_MEMBER, "no node runs the group; the condition Accepted says why")
         reasons = {name: why for name in picture.members if (why := _not_ready(picture, name))}
         detail = "; ".join(f"{name}: {why[1]}" for name, why in list(reasons.items())[:_SHOWN_NODES])
         return Condition(kind, False, Reason.NO_MASTER, f"no member has the addresses{': ' + detail if detail else ''}")
@@ -197,7 +208,7 @@ def _ready(picture: Picture) -> Condition:
         )
     missing = sorted(address for address, held in picture.reports[master].held.items() if not held)
     if missing:
-        return Condition(kind, False, Reason.ADDRESS_NOT_HELD, f"{master} is the master, but its kernel does not hold {', '.join(missing)}")
+        return Condition(kind, False, Reason.ADDRESS_NOT_HELD, f"{master} is the master, but its kernel does not hold {', '.join(missing)}; look at the log of its sidecar")
     return Condition(kind, True, Reason.MASTER_ELECTED, f"{master} has the addresses")
 
 
@@ -212,7 +223,7 @@ def _degraded(picture: Picture, ready: list[str]) -> Condition:
 
 def _problems(picture: Picture, ready: list[str]) -> list[Refusal]:
     """What wants a look, the most urgent first."""
-    found = list(sentences_of(picture).values())
+    found = [Refusal(reason, message) for (reason, _, _), message in complaints_of(picture).items()]
     found.sort(key=lambda problem: _URGENCY.index(problem.reason))
     unready = [name for name in picture.members if name not in ready and picture.members[name].advskew != 255]
     if unready:
@@ -220,8 +231,8 @@ def _problems(picture: Picture, ready: list[str]) -> list[Refusal]:
         rest = f", and {len(unready) - 1} more" if unready[1:] else ""
         found.append(Refusal(Reason.MEMBER_NOT_READY, f"{unready[0]} could not take over: {why[1] if why else ''}{rest}"))
     if picture.running and not [name for name in ready if name != picture.masters.node]:
-        found.append(Refusal(Reason.NO_BACKUP, "no other node could take over"))
-    if picture.rotating:
+        found.append(Refusal(Reason.NO_BACKUP, "no other node could take over; status.members says why, or add a node"))
+    if picture.decision.rotating:
         found.append(Refusal(Reason.KEY_ROTATION, "a key is being replaced; it goes on when every member has followed"))
     return found
 
@@ -229,33 +240,22 @@ def _problems(picture: Picture, ready: list[str]) -> list[Refusal]:
 _URGENCY = (Reason.ADDRESS_TAKEN, Reason.AUTHENTICATION_FAILED, Reason.HEALTH_CHECK_FAILED)
 
 
-def sentences_of(picture: Picture) -> dict[tuple[Reason, str, str], Refusal]:
-    """What members complain of, by reason, node and subject: an Event is told for each when it appears."""
-    found: dict[tuple[Reason, str, str], Refusal] = {}
-
-    def add(reason: Reason, node: str, subject: str, message: str) -> None:
-        found[(reason, node, subject)] = Refusal(reason, message)
-
+def complaints_of(picture: Picture) -> dict[Complaint, str]:
+    """What members complain of, in sentences."""
+    found: dict[Complaint, str] = {}
     for name, report in picture.reports.items():
         if name not in picture.members or not _alive(picture, name):
             continue
-        if report.conflicting_mac:
-            add(
-                Reason.ADDRESS_TAKEN,
-                name,
-                report.conflicting_mac,
-                f"{report.conflicting_mac} answers for an address of the group without CARP, as {name} sees; "
-                "find that host and take the address from it",
+        if mac := report.conflicting_mac:
+            found[Reason.ADDRESS_TAKEN, name, mac] = (
+                f"{mac} answers for an address of the group without CARP, as {name} sees; find that host and take the address from it"
             )
         if report.authentication_failed:
-            add(
-                Reason.AUTHENTICATION_FAILED,
-                name,
-                "",
-                f"{name} hears adverts with a wrong signature; another group or router uses VHID {picture.vhid}, or its key differs",
+            found[Reason.AUTHENTICATION_FAILED, name, ""] = (
+                f"{name} hears adverts with a wrong signature; another group or router uses VHID {picture.running['vhid']}, or its key differs"
             )
         for check, message in report.failing_checks.items():
-            add(Reason.HEALTH_CHECK_FAILED, name, check, f"health check {check} fails on {name}: {message}")
+            found[Reason.HEALTH_CHECK_FAILED, name, check] = f"health check {check} fails on {name}: {message}"
     return found
 
 
@@ -263,12 +263,14 @@ def _split_brain(picture: Picture) -> Condition:
     kind, masters = ConditionType.SPLIT_BRAIN, picture.masters
     if masters.rivals:
         message = (
-            f"{_nodes(sorted([masters.node, *masters.rivals]))} are masters and do not hear each other; look at the network between them"
+            f"{_nodes(sorted([masters.node, *masters.rivals]))} are masters and do not hear each other; "
+            "look at the network between them: it must let IP protocol 112 through"
         )
         return Condition(kind, True, Reason.SEVERAL_MASTERS, message)
-    if not masters.node:
+    only = masters.node or masters.outside
+    if not only:
         return Condition(kind, False, Reason.NO_MASTER, "no member is master")
-    return Condition(kind, False, Reason.ONE_MASTER, f"{masters.node} is the only master")
+    return Condition(kind, False, Reason.ONE_MASTER, f"{only} is the only master")
 
 
 def _nodes(names: list[str]) -> str:

@@ -1,11 +1,10 @@
 """Who gets which VHID and which addresses, when several groups want the same.
 
-What runs goes on running: a group keeps the VHID and the addresses that its status says it has, against everybody. What is
-new goes to the older object (creation time, then uid). So the outcome depends on nothing but the objects, and two
-operators come to the same.
+What runs goes on running: a group keeps the VHID and the addresses it runs with against everybody. What is new goes to the older
+object (creation time, then uid). So the outcome depends on nothing but the objects, and two operators come to the same.
 """
 
-__all__ = ["Claim", "allocate"]
+__all__ = ["Claim", "Running", "allocate"]
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,11 +17,23 @@ from .world import Refusal
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """What a group has already."""
+
+    vhid: int | None = None
+    """It stays reserved while no node can run the group."""
+    addresses: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
+    """Where it runs; empty if it runs nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What one group wants, and where."""
 
     group: CarpGroup
     networks: frozenset[str]
+    running: Running = Running()
 
 
 def allocate(
@@ -30,8 +41,7 @@ def allocate(
 ) -> dict[str, int | Refusal]:
     """The VHID of each group, or why it gets none.
 
-    ``node_addresses``: nodes by their own addresses. ``refused``: groups against which something else speaks; what they run
-    with stays theirs.
+    ``node_addresses``: nodes by their own addresses. ``refused``: groups against which something else speaks; what they run with stays theirs.
     """
     ordered = sorted(claims, key=lambda claim: (claim.group.created, claim.group.uid, claim.group.name))
     addresses = _running_addresses(ordered)
@@ -51,7 +61,7 @@ def _running_addresses(ordered: Iterable[Claim]) -> dict[str, str]:
     """Groups by the addresses they run with; the oldest first, should two say the same."""
     running: dict[str, str] = {}
     for claim in ordered:
-        for address in claim.group.status.addresses:
+        for address in claim.running.addresses:
             running.setdefault(address, claim.group.name)
     return running
 
@@ -69,44 +79,41 @@ def _address_refusal(group: CarpGroup, addresses: Mapping[str, str], node_addres
 
 
 class _Vhids:
-    """Which VHIDs are taken on which network; those that run are taken from the start."""
+    """Which VHIDs are taken on which network: from the start those that run, then those that ran."""
 
     def __init__(self, ordered: Iterable[Claim]) -> None:
         self._taken: defaultdict[str, dict[int, str]] = defaultdict(dict)
-        for claim in ordered:
-            vhid = claim.group.status.vhid
-            if vhid is not None and self._holder(claim, vhid) is None:
-                self._give(claim, vhid)
+        had = [(claim, claim.running.vhid) for claim in ordered if claim.running.vhid is not None]
+        for claim, vhid in sorted(had, key=lambda item: not item[0].running.networks):
+            for network in claim.running.networks or claim.networks:
+                self._taken[network].setdefault(vhid, claim.group.name)
 
     def take(self, claim: Claim, first: int, last: int) -> int | Refusal:
-        group = claim.group
-        running = group.status.vhid
-        wanted = group.vhid or running
-        if group.vhid and running and group.vhid != running:
-            message = f"the group runs with VHID {running}, which cannot change to {group.vhid}; delete the group and create it anew"
+        given, had = claim.group.vhid, claim.running.vhid
+        if given and had and given != had:
+            message = f"the group runs with VHID {had}, which cannot change to {given}; delete the group and create it anew"
             return Refusal(Reason.VHID_CHANGED, message)
+        wanted = given or had
+        holder = self._other_holder(claim, wanted) if wanted else None
+        if holder and not given and not claim.running.networks:
+            wanted = holder = None  # it was only reserved, on a network where it is taken: nobody notices another one
         if wanted is None:
-            wanted = next((vhid for vhid in range(first, last + 1) if self._holder(claim, vhid) is None), None)
-            if wanted is None:
-                message = (
-                    f"every VHID from {first} to {last} is taken on {', '.join(sorted(claim.networks))}; "
-                    "put further addresses into an existing group (it holds 32), or use another network"
-                )
-                return Refusal(Reason.VHIDS_EXHAUSTED, message)
-        holder = self._holder(claim, wanted)
-        if holder not in (None, group.name):
-            shared = ", ".join(sorted(network for network in claim.networks if wanted in self._taken[network]))
-            message = f"VHID {wanted} belongs to CarpGroup {holder} on {shared}; leave vhid out to get a free one"
-            return Refusal(Reason.VHID_CONFLICT, message)
-        self._give(claim, wanted)
+            wanted = next((vhid for vhid in range(first, last + 1) if not self._other_holder(claim, vhid)), None)
+        if wanted is None:
+            message = (
+                f"every VHID from {first} to {last} is taken on {', '.join(sorted(claim.networks))}; "
+                "put further addresses into an existing group (it holds 32), or use another network"
+            )
+            return Refusal(Reason.VHIDS_EXHAUSTED, message)
+        if holder:
+            shared = ", ".join(sorted(network for network in claim.networks if self._taken[network].get(wanted) == holder))
+            cure = "delete one of the two groups and create it anew" if had else "leave vhid out to get a free one"
+            return Refusal(Reason.VHID_CONFLICT, f"VHID {wanted} belongs to CarpGroup {holder} on {shared}; {cure}")
+        for network in claim.networks:
+            self._taken[network][wanted] = claim.group.name
         return wanted
 
-    def _holder(self, claim: Claim, vhid: int) -> str | None:
-        """Another group that has it on a network of the claim; else the claimant, if it has it."""
-        holders = {self._taken[network].get(vhid) for network in claim.networks} - {None}
-        others = sorted(holder for holder in holders if holder and holder != claim.group.name)
-        return others[0] if others else next(iter(holders), None)
-
-    def _give(self, claim: Claim, vhid: int) -> None:
-        for network in claim.networks:
-            self._taken[network][vhid] = claim.group.name
+    def _other_holder(self, claim: Claim, vhid: int) -> str | None:
+        """Another group that has it on a network of the claim."""
+        holders = {self._taken[network].get(vhid) for network in claim.networks} - {None, claim.group.name}
+        return min(filter(None, holders), default=None)

@@ -45,11 +45,23 @@ def source_key(group: CarpGroup, secrets: Mapping[str, Mapping[str, bytes]]) -> 
         return Refusal(Reason.KEY_MISSING, f"Secret {group.secret} has no entry {' or '.join(fields)}; add it")
     try:
         key = read_key(data, group.mode)
+        if group.mode is Mode.COMPATIBLE:
+            _check_text(key)
     except ValueError as error:
         line = data.split(b"\n", 1)[0].strip(b"\r")
         too_long = group.mode is Mode.COMPATIBLE and len(line) > PASSWORD_LENGTH
         return Refusal(Reason.KEY_TOO_LONG if too_long else Reason.KEY_INVALID, f"Secret {group.secret}: {error}")
     return key.hex().encode() if group.mode is Mode.STRICT else key
+
+
+def _check_text(password: bytes) -> None:
+    """A password goes through documents on its way to the sidecar."""
+    try:
+        printable = "\0" not in password.decode()
+    except UnicodeDecodeError:
+        printable = False
+    if not printable:
+        raise ValueError("the password is not UTF-8 text without NUL; choose another one, or use Strict mode")
 
 
 def next_ring(

@@ -5,27 +5,29 @@ when the group moves to another network; an interface that is missing for a whil
 better than a cache.
 """
 
-__all__ = ["Membership", "carrier", "select_members"]
+__all__ = ["Membership", "runs_here", "select_members"]
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
+from typing import Any
 
 from carp_operator.api.group import CarpGroup
-from carp_operator.api.node import CarpNode, Interface, Node
+from carp_operator.api.node import Interface
 from carp_operator.api.reasons import Reason
 
+from .networks import carrier, place_of
 from .world import Refusal, World
 
 _NOT_SELECTED, _NOT_REPORTING = "not selected by nodeSelector", "without an agent that reports (does the DaemonSet run there?)"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Membership:
     """Nodes that can run a group, with the interface they would use, and why the others cannot."""
 
-    nodes: Mapping[str, Interface | None] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
+    nodes: dict[str, Interface | None] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def refusal(self) -> Refusal | None:
         """Why nobody can run it; None if somebody can."""
@@ -37,41 +39,48 @@ class Membership:
         reason = Reason.INTERFACE_NOT_FOUND if without_interface else Reason.NO_ELIGIBLE_NODE
         return Refusal(reason, f"no node can be a member: {counted or 'the cluster has no nodes'}")
 
+    def judge(self, group: CarpGroup, world: World, names: Iterable[str]) -> bool:
+        """Look at these nodes again; gives whether one of them is a member, or was one, or has another reason."""
+        touched = False
+        for name in names:
+            reason, known = self.refused.pop(name, None), name in self.nodes
+            self.nodes.pop(name, None)
+            if name in world.nodes:
+                verdict = _judge(group, world, name)
+                if isinstance(verdict, str):
+                    self.refused[name] = verdict
+                else:
+                    self.nodes[name] = verdict
+            touched = touched or known or name in self.nodes or self.refused.get(name) != reason
+        return touched
+
 
 def _count(number: int) -> str:
     return "1 node" if number == 1 else f"{number} nodes"
 
 
 def select_members(group: CarpGroup, world: World) -> Membership:
-    nodes: dict[str, Interface | None] = {}
-    refused: dict[str, str] = {}
-    for name in sorted(world.nodes):
-        verdict = _judge(group, world.nodes[name], world.carp_nodes.get(name))
-        if isinstance(verdict, str):
-            refused[name] = verdict
-        else:
-            nodes[name] = verdict[0]
-    return Membership(nodes, refused)
+    membership = Membership()
+    membership.judge(group, world, world.nodes)
+    return membership
 
 
-def _judge(group: CarpGroup, node: Node, carp_node: CarpNode | None) -> tuple[Interface | None] | str:
-    """The interface as a tuple of one, or why not."""
-    if not group.node_selector.matches(node.labels):
+def _judge(group: CarpGroup, world: World, name: str) -> Interface | None | str:
+    """The interface, None if the member has none now, or why it is no member."""
+    if not group.node_selector.matches(world.nodes[name].labels):
         return _NOT_SELECTED
-    if carp_node is None or not carp_node.reported:
-        return _NOT_REPORTING
-    found = carrier(group, carp_node.interfaces)
-    if found is None and not _is_member(group, carp_node):
-        return _wanted(group)
-    return (found,)
+    carp_node = world.carp_nodes.get(name)
+    found = carrier(place_of(group), carp_node.interfaces) if carp_node else None
+    if found is None and not runs_here(group, world.entry(group, name)):
+        return _wanted(group) if carp_node and carp_node.reported else _NOT_REPORTING
+    return found
 
 
-def _is_member(group: CarpGroup, carp_node: CarpNode) -> bool:
-    """Whether it runs the group already, on the network where the group is now."""
-    entry = carp_node.spec_groups.get(group.name)
+def runs_here(group: CarpGroup, entry: Mapping[str, Any] | None) -> bool:
+    """Whether the entry is on the network where the group is now."""
     return (
         entry is not None
-        and entry.get("addresses", [""])[0] == group.written[0]
+        and (entry["addresses"][0] == group.written[0] or ip_interface(entry["addresses"][0]).ip == group.addresses[0].ip)
         and entry.get("interface") == group.interface
         and entry.get("interfacePattern") == group.interface_pattern
     )
@@ -83,26 +92,3 @@ def _wanted(group: CarpGroup) -> str:
     if group.interface_pattern:
         return f"without an interface whose name matches {group.interface_pattern!r}"
     return f"without an interface whose subnet holds {group.addresses[0].ip} (name one in spec.interface to use it all the same)"
-
-
-def carrier(group: CarpGroup, interfaces: Iterable[Interface]) -> Interface | None:
-    """The interface a sidecar takes for the group (the same rule as its own): by name, by pattern, or by the first address's subnet."""
-    if group.interface:
-        return next((one for one in interfaces if one.name == group.interface), None)
-    first = group.addresses[0].ip
-    candidates = sorted(interfaces, key=lambda one: one.name)
-    if group.interface_pattern:
-        candidates = [one for one in candidates if _found(group.interface_pattern, one.name)]
-    with_subnet = [
-        (own.network.prefixlen, one) for one in candidates for own in one.addresses if own.version == first.version and first in own.network
-    ]
-    if with_subnet:
-        return max(with_subnet, key=lambda pair: pair[0])[1]
-    return candidates[0] if group.interface_pattern and candidates else None
-
-
-def _found(pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except re.error:
-        return False

@@ -4,33 +4,32 @@ The planner remembers what it computed last, so that one report of one node cost
 memory costs time and nothing else: everything that must last stands in the objects.
 """
 
-__all__ = ["CarpNodeWrite", "Changes", "Plan", "Planner"]
+__all__ = ["HANDOVER_LIFE_S", "CarpNodeWrite", "Changes", "Plan", "Planner"]
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from ipaddress import ip_interface
 from typing import Any
 
-from carp_operator.api.group import CarpGroup, parse_time
+from carp_operator.api.group import CarpGroup, HandoverRequest, format_time
 from carp_operator.api.node import GroupReport
-from carp_operator.api.reasons import Reason
+from carp_operator.api.reasons import ConditionType
 from carp_protocol.config import Mode
 
-from .aggregate import Picture, paint, sentences_of
-from .allocation import Claim, allocate
-from .events import Event, tell_complaints, tell_transitions
-from .keys import next_ring, source_key
-from .masters import Masters, find_masters
-from .membership import Membership, select_members
-from .networks import networks_of
-from .ranks import rank_members
-from .render import Entry, demotion_of, entries_for, refresh_entry, refuse_invalid, source_address, with_handover
-from .world import KeyRing, Member, Refusal, World
+from .aggregate import Complaint, Picture, complaints_of, paint
+from .allocation import Claim, Running, allocate
+from .decision import Decision, carry_on, decide
+from .events import Event, tell_complaints, tell_handover, tell_keys, tell_transitions
+from .keys import source_key
+from .masters import find_masters
+from .membership import Membership, runs_here, select_members
+from .networks import carrier, networks_of, place_of, place_of_entry
+from .render import Entry, refuse_invalid, source_address, with_handover
+from .world import KeyRing, Refusal, World
 
 HANDOVER_LIFE_S = 120.0
 """A request to hand over is for now; nobody wants it carried out after an outage of the API server."""
-_NOTHING_RUNS = {Reason.NO_ELIGIBLE_NODE, Reason.INTERFACE_NOT_FOUND}
-"""Not a change that was refused: there is no node left that could go on."""
 
 
 @dataclass(slots=True)
@@ -38,11 +37,11 @@ class Changes:
     """What became different in the world since the plan before."""
 
     groups: set[str] = field(default_factory=set)
-    """Their spec, key ring or Secret, or they are gone."""
+    """Their spec or their user's Secret, or they are gone."""
     reports: set[str] = field(default_factory=set)
-    """Groups of which a node reported something new."""
-    nodes: bool = False
-    """A node came, went, or became another kind of candidate."""
+    """Groups of which a node reported something new, or whose status or key ring was written."""
+    nodes: set[str] = field(default_factory=set)
+    """Nodes that came, went, or became another kind of candidate."""
     written: set[str] = field(default_factory=set)
     """CarpNodes whose spec was changed, whoever did it."""
 
@@ -72,15 +71,47 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Group:
-    """What was decided for one group."""
+class _Known:
+    """What is remembered of one group."""
 
-    refusal: Refusal | None
-    vhid: int | None
-    members: dict[str, Member]
-    entries: dict[str, Entry]
-    ring: KeyRing | None = None
-    rotating: bool = False
+    uid: str
+    membership: Membership
+    claim: Claim
+    invalid: Refusal | None
+    """What the sidecar would say."""
+    objection: Refusal | None = None
+    """What speaks against the group by itself."""
+    outcome: int | Refusal | None = None
+    """Its VHID, or why it gets none."""
+    decision: Decision | None = None
+    wanted: dict[str, Entry] = field(default_factory=dict)
+    """Its entries, with a handover in one of them if somebody asked for it."""
+    complaints: Mapping[Complaint, str] | None = None
+    refusals: Mapping[str, str] | None = None
+    """Of the handover that was asked for, by node."""
+    stepped: bool = False
+    """Its key ring was changed: perhaps there is another step to take."""
+    doubtful: bool = False
+    """To be looked at again although nothing was reported."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A plan that is being made."""
+
+    now: float
+    rings: list[tuple[CarpGroup, KeyRing]] = field(default_factory=list)
+    statuses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+    """Roll calls to raise, by node."""
+    touched: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By node: groups whose entries there may have to be written."""
+    again_in_s: float | None = None
+
+    def look_again(self, in_s: float | None) -> None:
+        if in_s is not None:
+            self.again_in_s = in_s if self.again_in_s is None else min(in_s, self.again_in_s)
 
 
 class Planner:
@@ -88,221 +119,218 @@ class Planner:
 
     def __init__(self, make_key: Callable[[Mode], bytes]) -> None:
         self._make_key = make_key
-        self._memberships: dict[str, Membership] = {}
-        self._claims: dict[str, Claim] = {}
-        self._invalid: dict[str, Refusal | None] = {}
-        self._outcomes: dict[str, int | Refusal] = {}
-        self._groups: dict[str, _Group] = {}
-        self._complaints: dict[str, Mapping[tuple[Reason, str, str], Refusal]] = {}
-        self._handovers: dict[str, tuple[str, Entry]] = {}
-        """By group: the master's node, and its entry with the request."""
-        self._doubted: set[str] = set()
-        """Groups that must be looked at again although nothing was reported."""
+        self._known: dict[str, _Known] = {}
+        self._wanted: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
+        """What every CarpNode should hold, by node and group."""
 
     def plan(self, world: World, changes: Changes, now: float) -> Plan:
         """What to write; ``now`` in seconds since 1970."""
-        gone = self._groups.keys() - world.groups.keys()
-        touched = {node for name in gone for node in self._groups[name].entries} | changes.written
-        self._forget(gone)
-        dirty = self._decide(world, changes, gone=bool(gone))
-        rings = []
+        draft = _Draft(now)
+        gone = [name for name, known in self._known.items() if name not in world.groups or world.groups[name].uid != known.uid]
+        for name in gone:
+            self._touch(world, name, draft)
+            self._spread(name, {})
+            del self._known[name]
+        stale = self._weigh(world, changes)
+        taken = self._take_note(world, changes.reports - stale)
+        changed = self._allocate(world) if stale or gone or changes.nodes or taken else set()
+        looked_at = (changes.reports & self._known.keys()) | {name for name, known in self._known.items() if known.doubtful}
+        pending = {name for name in looked_at if self._is_pending(world, world.groups[name])}
+        dirty = stale | changed | pending
         for name in sorted(dirty):
-            before = self._groups.get(name)
-            self._groups[name] = decided = self._build(world, world.groups[name], self._outcomes[name])
-            touched |= decided.entries.keys() | (before.entries.keys() if before else set()) | _holders(world, name)
-            if decided.ring is not None and decided.ring != world.rings.get(name):
-                rings.append((world.groups[name], decided.ring))
-        told = self._tell(world, dirty | ((changes.reports | self._doubted) & world.groups.keys()), now)
-        nodes = world.nodes.keys() if changes.nodes else (touched | told.calls.keys()) & world.nodes.keys()
+            self._decide(world, name, draft)
+        for name in sorted(dirty | looked_at):
+            self._tell(world, name, draft)
+        for name in dirty:
+            self._touch(world, name, draft)
         return Plan(
-            rings=tuple(rings),
-            carp_nodes=self._writes(world, nodes, told.calls),
-            statuses=tuple(told.statuses),
-            events=tuple(told.events),
-            again_in_s=told.again_in_s,
+            rings=tuple(draft.rings),
+            carp_nodes=self._writes(world, changes.written | changes.nodes, draft),
+            statuses=tuple(draft.statuses),
+            events=tuple(draft.events),
+            again_in_s=draft.again_in_s,
         )
 
-    def _forget(self, gone: Iterable[str]) -> None:
-        for name in list(gone):
-            for memory in (self._memberships, self._claims, self._invalid, self._outcomes, self._groups, self._complaints, self._handovers):
-                memory.pop(name, None)
-            self._doubted.discard(name)
+    # ---- who gets what ----------------------------------------------------------------------------------------
 
-    # ---- what should run --------------------------------------------------------------------------------------
-
-    def _decide(self, world: World, changes: Changes, *, gone: bool) -> set[str]:
-        """The VHID of every group, or why it gets none; gives the groups that must be built anew."""
-        stale = set(world.groups) if changes.nodes else (changes.groups & world.groups.keys()) | (world.groups.keys() - self._groups.keys())
+    def _weigh(self, world: World, changes: Changes) -> set[str]:
+        """Looks at the groups that something changed for, each by itself; gives their names."""
+        stale = (changes.groups & world.groups.keys()) | (world.groups.keys() - self._known.keys())
         for name in stale:
-            group = world.groups[name]
-            self._memberships[name] = membership = select_members(group, world)
-            self._claims[name] = Claim(group, networks_of(group, membership.nodes.values()))
-            self._invalid[name] = refuse_invalid(group)
-        changed = self._allocate(world) if stale or gone else set()
-        rotating = {name for name in changes.reports if name in self._groups and self._groups[name].rotating}
-        asked = {name for name in changes.reports if name in world.groups and world.groups[name].handover}
-        return stale | changed | ((rotating | asked) & world.groups.keys())
+            self._weigh_group(world, world.groups[name], select_members(world.groups[name], world))
+        for name in self._known.keys() - stale if changes.nodes else ():
+            if self._known[name].membership.judge(world.groups[name], world, changes.nodes):
+                stale.add(name)
+                self._weigh_group(world, world.groups[name], self._known[name].membership)
+        return stale
+
+    def _take_note(self, world: World, names: Iterable[str]) -> bool:
+        """Of what groups have by now, as their status says; gives whether that is news."""
+        news = False
+        for name in names:
+            group, known = world.groups.get(name), self._known.get(name)
+            if group is not None and known is not None and known.claim.group is not group:
+                running = _running(world, group, known.claim.networks)
+                news = news or running != known.claim.running
+                known.claim = Claim(group, known.claim.networks, running)
+        return news
+
+    def _weigh_group(self, world: World, group: CarpGroup, membership: Membership) -> None:
+        known = self._known.get(group.name)
+        invalid = known.invalid if known and known.claim.group is group else refuse_invalid(group)
+        networks = networks_of(place_of(group), membership.nodes.values())
+        claim = Claim(group, networks, _running(world, group, networks))
+        if known is None:
+            self._known[group.name] = _Known(group.uid, membership, claim, invalid)
+        else:
+            known.membership, known.claim, known.invalid = membership, claim, invalid
+        source = source_key(group, world.secrets)
+        self._known[group.name].objection = invalid or membership.refusal() or (source if isinstance(source, Refusal) else None)
 
     def _allocate(self, world: World) -> set[str]:
         """Groups that get another VHID than before, or another answer."""
-        refused = {name: refusal for name, group in world.groups.items() if (refusal := self._refusal(world, group))}
+        refused = {name: known.objection for name, known in self._known.items() if known.objection}
         own = {address: node.name for node in world.nodes.values() for address in node.addresses}
-        outcomes = allocate(self._claims.values(), own, world.first_vhid, world.last_vhid, refused)
-        changed = {name for name, outcome in outcomes.items() if self._outcomes.get(name) != outcome}
-        self._outcomes = outcomes
+        outcomes = allocate((known.claim for known in self._known.values()), own, world.first_vhid, world.last_vhid, refused)
+        changed = {name for name, outcome in outcomes.items() if self._known[name].outcome != outcome}
+        for name in changed:
+            self._known[name].outcome = outcomes[name]
         return changed
 
-    def _refusal(self, world: World, group: CarpGroup) -> Refusal | None:
-        """What speaks against the group by itself."""
-        source = source_key(group, world.secrets)
-        return self._invalid[group.name] or self._memberships[group.name].refusal() or (source if isinstance(source, Refusal) else None)
+    def _is_pending(self, world: World, group: CarpGroup) -> bool:
+        """Whether what was reported may mean another step for the group: of a handover, or with its keys."""
+        known, held = self._known[group.name], world.rings.get(group.name)
+        ring, rotating = (known.decision.ring, known.decision.rotating) if known.decision else (None, False)
+        return group.handover is not None or known.stepped or rotating or ring not in (None, held)
 
-    def _build(self, world: World, group: CarpGroup, outcome: int | Refusal) -> _Group:
-        if isinstance(outcome, Refusal):
-            return self._retain(world, group, outcome)
-        membership = self._memberships[group.name]
-        ranks = rank_members(group.name, membership.nodes, group.priorities)
-        members = {
-            node: Member(node=node, advskew=advskew, demotion=demotion_of(group, world.nodes.get(node)), interface=membership.nodes[node])
-            for node, advskew in ranks.items()
-        }
-        ring = world.rings.get(group.name)
-        entries = entries_for(group, outcome, members, ring, world.nodes) if ring else {}
-        source = source_key(group, world.secrets)
-        after = next_ring(
-            group,
-            ring,
-            source if isinstance(source, bytes) else None,
-            known=_known_keys(world, group.name),
-            settled=all(_runs(world, group.name, node, entry) for node, entry in entries.items()),
-            make=lambda: self._make_key(group.mode),
-        )
-        if after is not None:
-            ring, entries = after, entries_for(group, outcome, members, after, world.nodes)
-        assert ring is not None
-        return _Group(None, outcome, members, entries, ring, rotating=len(ring.keys) > 1)
+    # ---- what should run --------------------------------------------------------------------------------------
 
-    def _retain(self, world: World, group: CarpGroup, refusal: Refusal) -> _Group:
-        """A change that is refused leaves what runs running."""
-        if refusal.reason in _NOTHING_RUNS:
-            return _Group(refusal, None, {}, {})
-        entries, members = {}, {}
-        for node in sorted(_holders(world, group.name)):
-            entry = world.carp_nodes[node].spec_groups[group.name]
-            demotion = demotion_of(group, world.nodes.get(node))
-            entries[node] = refresh_entry(entry, demotion)
-            members[node] = Member(
-                node=node, advskew=entry.get("advskew", 0), demotion=demotion, interface=self._memberships[group.name].nodes.get(node)
-            )
-        members = dict(sorted(members.items(), key=lambda item: (item[1].advskew, item[0])))
-        vhid = next((entry["vhid"] for entry in entries.values()), None)
-        return _Group(refusal, vhid, members, entries, world.rings.get(group.name))
+    def _decide(self, world: World, name: str, draft: _Draft) -> None:
+        group, known = world.groups[name], self._known[name]
+        ring = known.decision.ring if known.decision else None
+        if isinstance(known.outcome, int):
+            decision = decide(world, group, known.outcome, known.membership, ring, self._make_key)
+        else:
+            assert known.outcome is not None
+            decision = carry_on(world, group, known.outcome, known.membership, ring)
+        held = world.rings.get(name)
+        known.stepped = held is not None and decision.ring not in (None, held)
+        if decision.ring is not None and decision.ring != held:
+            draft.rings.append((group, decision.ring))
+            draft.events += tell_keys(group, held, decision.ring)
+        self._touch(world, name, draft)
+        known.decision = decision
+        self._spread(name, decision.entries)
+
+    def _spread(self, name: str, entries: Mapping[str, Entry]) -> None:
+        """Put the entries of a group to the nodes they are for."""
+        known = self._known[name]
+        for node in known.wanted.keys() - entries.keys():
+            del self._wanted[node][name]
+        for node, entry in entries.items():
+            self._wanted[node][name] = entry
+        known.wanted = dict(entries)
+
+    def _touch(self, world: World, name: str, draft: _Draft) -> None:
+        """Nodes that have or should have the group are to be looked at."""
+        for node in self._known[name].wanted:
+            draft.touched[node].add(name)
+        for node, carp_node in world.carp_nodes.items():
+            if name in carp_node.spec_groups:
+                draft.touched[node].add(name)
 
     # ---- what is ----------------------------------------------------------------------------------------------
 
-    def _tell(self, world: World, names: Iterable[str], now: float) -> "_Told":
-        told = _Told()
-        time = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        for name in sorted(names):
-            group, decided = world.groups[name], self._groups[name]
-            reports = {node: one.groups[name] for node, one in world.carp_nodes.items() if name in one.groups}
-            masters = find_masters(reports, world.nodes, world.carp_nodes, now)
-            picture = Picture(
-                group=group,
-                refusal=decided.refusal,
-                vhid=decided.vhid,
-                running=bool(decided.entries),
-                members=decided.members,
-                entries=decided.entries,
-                reports=reports,
-                masters=masters,
-                nodes=world.nodes,
-                carp_nodes=world.carp_nodes,
-                rotating=decided.rotating,
-            )
-            told.add(group, masters, paint(picture, time), reports)
-            complaints = sentences_of(picture)
-            told.events += tell_complaints(group, self._complaints.get(name, complaints), complaints, time)
-            self._complaints[name] = complaints
-            self._handovers.pop(name, None)
-            if (request := _handover(world, group, decided, reports, masters, now)) is not None:
-                self._handovers[name] = request
-            if masters.again_in_s is None:
-                self._doubted.discard(name)
-            else:
-                self._doubted.add(name)
-        return told
+    def _tell(self, world: World, name: str, draft: _Draft) -> None:
+        group, known = world.groups[name], self._known[name]
+        assert known.decision is not None
+        time = format_time(draft.now)
+        reports = {node: one.groups[name] for node, one in world.carp_nodes.items() if name in one.groups}
+        masters = find_masters(reports, world.nodes, world.carp_nodes, draft.now, split=_was_split(group))
+        picture = Picture(
+            group=group, decision=known.decision, reports=reports, masters=masters, nodes=world.nodes, carp_nodes=world.carp_nodes
+        )
+        status = paint(picture, time)
+        if status != group.status.raw:
+            draft.statuses.append((name, status))
+            draft.events += tell_transitions(group, status, reports, masters.outside)
+        complaints = complaints_of(picture)
+        draft.events += tell_complaints(group, complaints if known.complaints is None else known.complaints, complaints, time)
+        known.complaints = complaints
+        for node, call in (masters.ask or {}).items():
+            draft.calls[node] = max(call, draft.calls.get(node, 0))
+        expires_in_s = self._hand_over(world, group, reports, masters.node, draft)
+        known.doubtful = masters.again_in_s is not None or expires_in_s is not None
+        draft.look_again(masters.again_in_s)
+        draft.look_again(expires_in_s)
+
+    def _hand_over(
+        self, world: World, group: CarpGroup, reports: Mapping[str, GroupReport], master: str, draft: _Draft
+    ) -> float | None:
+        """Pass on a handover that was asked for and is still to do; gives the seconds until it is too late."""
+        request, known = group.handover, self._known[group.name]
+        if request is None or known.decision is None:
+            known.refusals = {}
+            return None
+        left_s = HANDOVER_LIFE_S - abs(draft.now - request.at)
+        done = any(report.handover_id == request.id for report in reports.values())
+        refusals = {name: report.handover_refusal for name, report in reports.items() if report.handover_id == request.id}
+        wrong = _wrong_target(request, master, known.decision) if left_s > 0 and not done else ""
+        refusals = {name: why for name, why in refusals.items() if why} | ({master: wrong} if wrong else {})
+        draft.events += tell_handover(group, refusals if known.refusals is None else known.refusals, refusals)
+        known.refusals = refusals
+        if left_s <= 0 or done or wrong or master not in known.decision.entries:
+            return None
+        to = known.decision.members.get(request.to)
+        source = source_address(group, to.interface, world.nodes.get(request.to)) if to else ""
+        entry = with_handover(known.decision.entries[master], request, source)
+        self._spread(group.name, {**known.decision.entries, master: entry})
+        return left_s
 
     # ---- what to write ----------------------------------------------------------------------------------------
 
-    def _writes(self, world: World, nodes: Iterable[str], calls: Mapping[str, int]) -> tuple[CarpNodeWrite, ...]:
-        """CarpNodes that differ from what they should be; the node that should become master first, so that it does."""
+    def _writes(self, world: World, whole: set[str], draft: _Draft) -> tuple[CarpNodeWrite, ...]:
+        """CarpNodes that differ from what they should be; the node that should become master first, so that it does.
+
+        ``whole``: CarpNodes of which every entry is to be looked at.
+        """
         writes = []
-        for node in nodes:
-            wanted = {name: decided.entries[node] for name, decided in self._groups.items() if node in decided.entries}
-            wanted |= {name: entry for name, (master, entry) in self._handovers.items() if master == node}
-            current = world.carp_nodes.get(node)
-            owner = world.nodes[node].uid
-            call = max(calls.get(node, 0), current.roll_call if current else 0)
-            if current and current.spec_groups == wanted and current.owner_uid == owner and current.roll_call == call:
+        for node in (whole | draft.touched.keys() | draft.calls.keys()) & world.nodes.keys():
+            current, wanted, owner = world.carp_nodes.get(node), self._wanted[node], world.nodes[node].uid
+            held = current.spec_groups if current else {}
+            names = held.keys() | wanted.keys() if node in whole else draft.touched[node]
+            differing = [name for name in names if held.get(name) != wanted.get(name)]
+            call = max(draft.calls.get(node, 0), current.roll_call if current else 0)
+            if current and not differing and current.owner_uid == owner and current.roll_call == call:
                 continue
-            fresh = [entry.get("advskew", 0) for name, entry in wanted.items() if not current or current.spec_groups.get(name) != entry]
+            best = min((wanted[name]["advskew"] for name in differing if name in wanted), default=256)
             write = CarpNodeWrite(name=node, owner_uid=owner, groups=tuple(wanted[name] for name in sorted(wanted)), roll_call=call)
-            writes.append((min(fresh, default=256), node, write))
+            writes.append((best, node, write))
         return tuple(write for _, _, write in sorted(writes, key=lambda item: item[:2]))
 
 
-@dataclass(slots=True)
-class _Told:
-    """What the reports come to."""
-
-    statuses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    calls: dict[str, int] = field(default_factory=dict)
-    again_in_s: float | None = None
-
-    def add(self, group: CarpGroup, masters: Masters, status: dict[str, Any], reports: Mapping[str, GroupReport]) -> None:
-        for node, call in (masters.ask or {}).items():
-            self.calls[node] = max(call, self.calls.get(node, 0))
-        if masters.again_in_s is not None:
-            self.again_in_s = min(masters.again_in_s, self.again_in_s or masters.again_in_s)
-        if status != group.status.raw:
-            self.statuses.append((group.name, status))
-            self.events += tell_transitions(group, status, reports)
+def _running(world: World, group: CarpGroup, networks: frozenset[str]) -> Running:
+    """What the group has, by its status and by what stands in CarpNodes: either may be written without the other."""
+    entries = world.entries(group)
+    moving = {node: entry for node, entry in entries.items() if not runs_here(group, entry)}
+    where: frozenset[str] = networks if len(moving) < len(entries) else frozenset()
+    for node, entry in moving.items():
+        place = place_of_entry(entry)
+        where |= networks_of(place, [carrier(place, world.carp_nodes[node].interfaces)])
+    vhid = group.status.vhid or next((entry["vhid"] for entry in entries.values()), None)
+    written = {text for texts in {tuple(entry["addresses"]) for entry in entries.values()} for text in texts}
+    return Running(vhid, group.status.addresses | {str(ip_interface(text).ip) for text in written}, where)
 
 
-def _holders(world: World, group: str) -> set[str]:
-    """Nodes whose CarpNode has an entry of the group."""
-    return {name for name, one in world.carp_nodes.items() if group in one.spec_groups}
+def _was_split(group: CarpGroup) -> bool:
+    conditions: Iterable[Mapping[str, Any]] = group.status.raw.get("conditions") or ()
+    return any(condition["type"] == ConditionType.SPLIT_BRAIN and condition["status"] == "True" for condition in conditions)
 
 
-def _known_keys(world: World, group: str) -> frozenset[str]:
-    """Names of keys that some member may still have."""
-    found: set[str] = set()
-    for node in _holders(world, group):
-        authentication = world.carp_nodes[node].spec_groups[group].get("authentication") or {}
-        found |= {authentication.get("sign", ""), *(authentication.get("accept") or ())}
-    return frozenset(found)
-
-
-def _runs(world: World, group: str, node: str, entry: Entry) -> bool:
-    """Whether the node's sidecar runs exactly this entry."""
-    carp_node = world.carp_nodes.get(node)
-    report = carp_node.groups.get(group) if carp_node else None
-    return report is not None and report.version == entry["version"]
-
-
-def _handover(
-    world: World, group: CarpGroup, decided: _Group, reports: Mapping[str, GroupReport], masters: Masters, now: float
-) -> tuple[str, Entry] | None:
-    """The master's entry with a handover that was asked for and is still to do."""
-    request, master = group.handover, masters.node
-    if request is None or master not in decided.entries or any(report.handover_id == request.id for report in reports.values()):
-        return None
-    if abs(now - (parse_time(request.at) or 0.0)) > HANDOVER_LIFE_S:
-        return None
-    to = decided.members.get(request.to)
-    if request.to and (to is None or request.to == master):
-        return None
-    source = source_address(group, to.interface, world.nodes.get(request.to)) if to else ""
-    return master, with_handover(decided.entries[master], request, source)
+def _wrong_target(request: HandoverRequest, master: str, decision: Decision) -> str:
+    """Why the master cannot hand over to the node that was named; empty if it can."""
+    if not master or not request.to:
+        return ""
+    if request.to not in decision.members:
+        return f"{request.to} is not a member of the group"
+    return f"{request.to} has the addresses already" if request.to == master else ""

@@ -27,11 +27,29 @@ def rank_members(group: str, nodes: Iterable[str], priorities: Mapping[str, int]
 
 
 def _free(count: int, taken: set[int]) -> list[int]:
-    """``count`` ranks that nobody has: below the named ones as long as there is room, spread as widely as that allows."""
-    start = max(taken, default=-1) + 1
-    room = _LOWEST - start + 1
-    if count <= room:
-        step = min(WIDEST_STEP, max(1, (room - 1) // max(1, count - 1)))
-        first = min(start + WIDEST_STEP - 1, _LOWEST - step * (count - 1)) if taken else 0
-        return [max(start, first) + step * place for place in range(count)]
-    return [advskew for advskew in range(_LOWEST, -1, -1) if advskew not in taken][:count][::-1]
+    """Ranks that nobody has: below the named ones as long as there is room, as far apart as that allows. Fewer if there are fewer."""
+    above = max(taken, default=-1)
+    if count <= _LOWEST - above:
+        step = min(WIDEST_STEP, (_LOWEST - above) // max(1, count) if taken else _LOWEST // max(1, count - 1))
+        first = above + step if taken else 0
+        return [first + step * place for place in range(count)]
+    found: list[int] = []
+    for step in range(WIDEST_STEP, 0, -1):
+        found = _from_below(count, taken, step)
+        if len(found) == count:
+            break
+    return found[::-1]
+
+
+def _from_below(count: int, taken: set[int], step: int) -> list[int]:
+    """At most ``count`` ranks, the lowest first, of which each is at least ``step`` away from every other one."""
+    found: list[int] = []
+    rank = _LOWEST
+    while rank >= 0 and len(found) < count:
+        near = [other for other in taken if abs(other - rank) < step]
+        if near:
+            rank = min(near) - step
+        else:
+            found.append(rank)
+            rank -= step
+    return found

@@ -1,9 +1,10 @@
 """What the decisions are made from, and the words they are made in."""
 
-__all__ = ["KeyRing", "Member", "Refusal", "World"]
+__all__ = ["KeyRing", "Member", "Refusal", "World", "key_number"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from carp_operator.api.group import CarpGroup
 from carp_operator.api.node import CarpNode, Interface, Node
@@ -72,3 +73,21 @@ class World:
     """Other Secrets of the operator's namespace, of which users' groups may name one."""
     first_vhid: int = 1
     last_vhid: int = 255
+
+    def entry(self, group: CarpGroup, node: str) -> Mapping[str, Any] | None:
+        """What the node's CarpNode holds of the group; what is left of an earlier group of its name is not of it."""
+        carp_node = self.carp_nodes.get(node)
+        entry = carp_node.spec_groups.get(group.name) if carp_node else None
+        return entry if entry is not None and self._has_run(group) else None
+
+    def entries(self, group: CarpGroup) -> dict[str, Mapping[str, Any]]:
+        """The same of every node there is."""
+        if not self._has_run(group):
+            return {}
+        found = ((name, one.spec_groups.get(group.name)) for name, one in self.carp_nodes.items() if name in self.nodes)
+        return {name: entry for name, entry in found if entry is not None}
+
+    def _has_run(self, group: CarpGroup) -> bool:
+        """Its status says so, or its key ring: that is written before anything runs."""
+        ring = self.rings.get(group.name)
+        return group.status.vhid is not None or (ring is not None and ring.owner == group.uid)
