@@ -141,7 +141,7 @@ def test_a_user_s_secret_is_followed(agents: StubAgents, api: KubeClient) -> Non
 
 
 def test_a_ring_that_somebody_deleted_is_put_back(agents: StubAgents, api: KubeClient, operator: Operator) -> None:
-    """By the operator that knows it with the same key; by another one with a new key under a new name, so that no agent takes it for the old."""
+    """The operator that knows the key puts it back; another one makes a new key, with a name that no agent takes for the old."""
     ready(api)
     before = api.get(SECRET, "kubecarp-key-web", NAMESPACE)["data"]
     api.delete(SECRET, "kubecarp-key-web", NAMESPACE)

@@ -4,10 +4,11 @@ Every body goes through ``admit`` on its way in, so what the operator writes mus
 until a test moves ``now``.
 """
 
-__all__ = ["KEY", "NAMESPACE", "Agent", "Cluster", "Lost", "NODES"]
+__all__ = ["KEY", "NAMESPACE", "NODES", "Agent", "Cluster", "Lost"]
 
 import base64
 import copy
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,8 +27,6 @@ from carp_protocol.config import Mode, SidecarConfig
 from carp_protocol.config_reader import read_document
 from carp_protocol.errors import ConfigError
 from lab.admission import admit
-
-import json
 
 Json = dict[str, Any]
 Lost = Callable[[Kind, str], bool]

@@ -158,7 +158,9 @@ def _not_ready(picture: Picture, name: str) -> tuple[str, str] | None:
 
 def _accepted(picture: Picture) -> Condition:
     if picture.refusal is None:
-        return Condition(ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"runs with VHID {picture.running['vhid']} on {_nodes(list(picture.members))}")
+        return Condition(
+            ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"runs with VHID {picture.running['vhid']} on {_nodes(list(picture.members))}"
+        )
     kept = "; the version before goes on running" if picture.running else ""
     return Condition(ConditionType.ACCEPTED, False, picture.refusal.reason, picture.refusal.message + kept)
 
@@ -196,7 +198,9 @@ def _ready(picture: Picture) -> Condition:
     kind, master = ConditionType.READY, picture.masters.node
     if not master:
         if picture.masters.outside:
-            return Condition(kind, True, Reason.MASTER_OUTSIDE, f"{picture.masters.outside} has the addresses: a member that is no node of the cluster")
+            return Condition(
+                kind, True, Reason.MASTER_OUTSIDE, f"{picture.masters.outside} has the addresses: a member that is no node of the cluster"
+            )
         if not picture.members:
             return Condition(kind, False, Reason.NO_MEMBER, "no node runs the group; the condition Accepted says why")
         reasons = {name: why for name in picture.members if (why := _not_ready(picture, name))}
@@ -208,7 +212,12 @@ def _ready(picture: Picture) -> Condition:
         )
     missing = sorted(address for address, held in picture.reports[master].held.items() if not held)
     if missing:
-        return Condition(kind, False, Reason.ADDRESS_NOT_HELD, f"{master} is the master, but its kernel does not hold {', '.join(missing)}; look at the log of its sidecar")
+        return Condition(
+            kind,
+            False,
+            Reason.ADDRESS_NOT_HELD,
+            f"{master} is the master, but its kernel does not hold {', '.join(missing)}; look at the log of its sidecar",
+        )
     return Condition(kind, True, Reason.MASTER_ELECTED, f"{master} has the addresses")
 
 

@@ -91,7 +91,9 @@ def tell_keys(group: CarpGroup, before: KeyRing | None, now: KeyRing) -> list[Ev
 def tell_handover(group: CarpGroup, before: Mapping[str, str], now: Mapping[str, str]) -> list[Event]:
     """An Event for every refusal of the handover that was asked for; refusals by node."""
     return [
-        _event(group, EventReason.HANDOVER_REFUSED, "HandOver", f"{node} did not hand over: {why}", node, when=group.handover.id, warning=True)
+        _event(
+            group, EventReason.HANDOVER_REFUSED, "HandOver", f"{node} did not hand over: {why}", node, when=group.handover.id, warning=True
+        )
         for node, why in now.items()
         if group.handover and before.get(node) != why
     ]

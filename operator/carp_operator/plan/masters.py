@@ -33,6 +33,8 @@ class Masters:
     """Others that are master too, proven."""
     outside: str = ""
     """Without a master among the nodes: the address of another host that members hear as master."""
+    between: bool = False
+    """No master, and a member has just changed: the report of the next one is on its way."""
     ask: Mapping[str, int] | None = None
     """Roll calls to raise, by node."""
     again_in_s: float | None = None
@@ -46,7 +48,10 @@ def find_masters(
     heard = _heard(reports, nodes)
     claims = _claims(reports, nodes, carp_nodes, heard)
     if not claims:
-        return Masters(outside=_stranger(heard, nodes, carp_nodes))
+        silent_s = now - max((_since(report) for name, report in reports.items() if _alive(name, nodes)), default=0.0)
+        between = 0 <= silent_s < SETTLE_S
+        again_in_s = SETTLE_S - silent_s if between else None
+        return Masters(outside=_stranger(heard, nodes, carp_nodes), between=between, again_in_s=again_in_s)
     newest, *others = claims
     if not others:
         return Masters(node=newest)
@@ -71,7 +76,9 @@ def _claims(
     reports: Mapping[str, GroupReport], nodes: Mapping[str, Node], carp_nodes: Mapping[str, CarpNode], heard: set[str]
 ) -> list[str]:
     """Who calls itself master and can be believed, the newest first."""
-    masters = sorted((name for name, report in reports.items() if report.state == "Master"), key=lambda name: (-_since(reports[name]), name))
+    masters = sorted(
+        (name for name, report in reports.items() if report.state == "Master"), key=lambda name: (-_since(reports[name]), name)
+    )
     claims = [name for name in masters if _alive(name, nodes) or heard & _sources(name, nodes, carp_nodes)]
     # IPv6 adverts come from link-local addresses, which no report lists: better the one that says so than nobody.
     return claims or (masters if any(source.startswith(_LINK_LOCAL) for source in heard) else [])

@@ -159,9 +159,10 @@ class Planner:
         for name in stale:
             self._weigh_group(world, world.groups[name], select_members(world.groups[name], world))
         for name in self._known.keys() - stale if changes.nodes else ():
-            if self._known[name].membership.judge(world.groups[name], world, changes.nodes):
+            known = self._known[name]
+            if known.membership.judge(world.groups[name], world, changes.nodes) or not known.wanted.keys().isdisjoint(changes.nodes):
                 stale.add(name)
-                self._weigh_group(world, world.groups[name], self._known[name].membership)
+                self._weigh_group(world, world.groups[name], known.membership)
         return stale
 
     def _take_note(self, world: World, names: Iterable[str]) -> bool:
@@ -178,7 +179,10 @@ class Planner:
     def _weigh_group(self, world: World, group: CarpGroup, membership: Membership) -> None:
         known = self._known.get(group.name)
         invalid = known.invalid if known and known.claim.group is group else refuse_invalid(group)
-        networks = networks_of(place_of(group), membership.nodes.values())
+        place = place_of(group)
+        # Without a member: where it would be, so that its VHID is there when a member comes back.
+        interfaces = membership.nodes.values() or [carrier(place, one.interfaces) for one in world.carp_nodes.values()]
+        networks = networks_of(place, interfaces)
         claim = Claim(group, networks, _running(world, group, networks))
         if known is None:
             self._known[group.name] = _Known(group.uid, membership, claim, invalid)
@@ -251,7 +255,8 @@ class Planner:
             group=group, decision=known.decision, reports=reports, masters=masters, nodes=world.nodes, carp_nodes=world.carp_nodes
         )
         status = paint(picture, time)
-        if status != group.status.raw:
+        told_later = masters.between and group.status.master is not None
+        if status != group.status.raw and not told_later:
             draft.statuses.append((name, status))
             draft.events += tell_transitions(group, status, reports, masters.outside)
         complaints = complaints_of(picture)
@@ -264,9 +269,7 @@ class Planner:
         draft.look_again(masters.again_in_s)
         draft.look_again(expires_in_s)
 
-    def _hand_over(
-        self, world: World, group: CarpGroup, reports: Mapping[str, GroupReport], master: str, draft: _Draft
-    ) -> float | None:
+    def _hand_over(self, world: World, group: CarpGroup, reports: Mapping[str, GroupReport], master: str, draft: _Draft) -> float | None:
         """Pass on a handover that was asked for and is still to do; gives the seconds until it is too late."""
         request, known = group.handover, self._known[group.name]
         if request is None or known.decision is None:

@@ -23,14 +23,21 @@ def claim(one: CarpGroup, *networks: str, vhid: int | None = None, addresses: tu
     return Claim(one, frozenset(networks or (NET,)), Running(vhid, frozenset(addresses), frozenset(where)))
 
 
-def run(*claims: Claim, own: Mapping[str, str] | None = None, refused: Mapping[str, Refusal] | None = None, first: int = 1, last: int = 255) -> dict[str, Any]:
+def run(
+    *claims: Claim, own: Mapping[str, str] | None = None, refused: Mapping[str, Refusal] | None = None, first: int = 1, last: int = 255
+) -> dict[str, Any]:
     return allocate(claims, own or {}, first, last, refused or {})
 
 
 def test_the_lowest_free_vhid() -> None:
     given_by_user = claim(group("b", "10.77.0.2", vhid=1))
     outcome = run(claim(group("a", "10.77.0.1")), given_by_user, claim(group("c", "10.77.0.3")), claim(group("d", "10.77.0.4"), OTHER))
-    assert outcome == {"a": 1, "b": Refusal(Reason.VHID_CONFLICT, f"VHID 1 belongs to CarpGroup a on {NET}; leave vhid out to get a free one"), "c": 2, "d": 1}
+    assert outcome == {
+        "a": 1,
+        "b": Refusal(Reason.VHID_CONFLICT, f"VHID 1 belongs to CarpGroup a on {NET}; leave vhid out to get a free one"),
+        "c": 2,
+        "d": 1,
+    }
 
 
 def test_a_vhid_range_is_for_those_that_are_given_not_for_those_that_are_chosen() -> None:
@@ -63,7 +70,9 @@ def test_a_new_group_takes_nothing_from_one_that_runs_however_old_it_is() -> Non
         "old": Refusal(Reason.VHID_CONFLICT, f"VHID 7 belongs to CarpGroup young on {NET}; leave vhid out to get a free one"),
     }
     wants = claim(group("old", "10.77.0.2", created=OLD))
-    assert run(wants, running)["old"] == Refusal(Reason.ADDRESS_CONFLICT, "10.77.0.2 belongs to CarpGroup young; remove it from one of the two")
+    assert run(wants, running)["old"] == Refusal(
+        Reason.ADDRESS_CONFLICT, "10.77.0.2 belongs to CarpGroup young; remove it from one of the two"
+    )
 
 
 def test_an_address_belongs_to_whoever_runs_with_it_until_it_has_let_go() -> None:
@@ -116,7 +125,11 @@ def test_what_a_refused_group_runs_with_stays_its_own() -> None:
 
 def test_a_group_that_no_node_can_run_just_now_keeps_its_vhid() -> None:
     resting = claim(group("b", "10.77.0.2", created=NEW), vhid=2)
-    assert run(claim(group("a", "10.77.0.1", created=OLD)), resting, claim(group("c", "10.77.0.3", created=NEW))) == {"a": 1, "b": 2, "c": 3}
+    assert run(claim(group("a", "10.77.0.1", created=OLD)), resting, claim(group("c", "10.77.0.3", created=NEW))) == {
+        "a": 1,
+        "b": 2,
+        "c": 3,
+    }
 
 
 def test_a_vhid_that_was_only_reserved_gives_way_where_another_runs_with_it() -> None:

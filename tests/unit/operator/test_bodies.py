@@ -50,7 +50,9 @@ def test_a_status_is_wrapped() -> None:
 def test_a_ring_comes_back_as_it_was() -> None:
     body = ring_body(group(), RING, "kubecarp-system")
     assert (body["type"], body["metadata"]["namespace"]) == ("kubecarp.io/key-ring", "kubecarp-system")
-    assert body["metadata"]["ownerReferences"] == [{"apiVersion": "kubecarp.io/v1alpha1", "kind": "CarpGroup", "name": "web", "uid": "uid-web"}]
+    assert body["metadata"]["ownerReferences"] == [
+        {"apiVersion": "kubecarp.io/v1alpha1", "kind": "CarpGroup", "name": "web", "uid": "uid-web"}
+    ]
     assert read_ring(body) == ("web", RING)
     plain = replace(RING, rotated_for="")
     assert read_ring(ring_body(group(), plain, "ns")) == ("web", plain)

@@ -209,11 +209,15 @@ BEFORE = {"web": "Backup", "db": "Backup"}
     [
         pytest.param(a_carp_node(version=2, groups=BEFORE, spec=SPEC), Changes(), id="the same again"),
         pytest.param(a_carp_node(version=2, groups=BEFORE | {"web": "Master"}, spec=SPEC), Changes(reports={"web"}), id="one group"),
-        pytest.param(a_carp_node(version=2, groups={"web": "Backup"}, spec=SPEC), Changes(reports={"db"}), id="a group that is not told any more"),
+        pytest.param(
+            a_carp_node(version=2, groups={"web": "Backup"}, spec=SPEC), Changes(reports={"db"}), id="a group that is not told any more"
+        ),
         pytest.param(a_carp_node(version=2, groups=BEFORE), Changes(written={"a"}), id="its spec"),
         pytest.param(a_carp_node(version=2, groups=BEFORE, spec=SPEC | {"rollCall": 1}), Changes(written={"a"}), id="a roll call"),
         pytest.param(
-            a_carp_node(version=2, groups=BEFORE, spec=SPEC, interfaces=[{"name": "eth0", "state": "Up"}]), Changes(nodes={"a"}), id="an interface"
+            a_carp_node(version=2, groups=BEFORE, spec=SPEC, interfaces=[{"name": "eth0", "state": "Up"}]),
+            Changes(nodes={"a"}),
+            id="an interface",
         ),
         pytest.param(
             a_carp_node(version=2, groups=BEFORE, spec=SPEC, problems=["no"]), Changes(reports={"web", "db", "new"}), id="a problem"
@@ -232,7 +236,9 @@ def test_a_carp_node(cache: Cache, after: Json, expected: Changes) -> None:
 
 def test_carrier_comes_and_goes_without_anybody_being_told(cache: Cache) -> None:
     def with_state(version: int, state: str) -> Json:
-        return a_carp_node(version=version, groups=BEFORE, spec=SPEC, interfaces=[{"name": "eth0", "state": state, "addresses": ["10.0.0.1/24"]}])
+        return a_carp_node(
+            version=version, groups=BEFORE, spec=SPEC, interfaces=[{"name": "eth0", "state": state, "addresses": ["10.0.0.1/24"]}]
+        )
 
     assert told(cache, Kind.CARP_NODE, with_state(2, "Up"))
     assert not told(cache, Kind.CARP_NODE, with_state(3, "Down"))

@@ -65,7 +65,9 @@ def test_what_a_user_may_write(authentication: dict[str, object], entries: dict[
             id="no Secret",
         ),
         pytest.param(STRICT, {"mine": {}}, Reason.KEY_MISSING, "Secret mine has no entry key; add it", id="no key"),
-        pytest.param(STRICT, {"mine": {"password": b"x"}}, Reason.KEY_MISSING, "Secret mine has no entry key; add it", id="a password in Strict mode"),
+        pytest.param(
+            STRICT, {"mine": {"password": b"x"}}, Reason.KEY_MISSING, "Secret mine has no entry key; add it", id="a password in Strict mode"
+        ),
         pytest.param(COMPATIBLE, {"mine": {}}, Reason.KEY_MISSING, "Secret mine has no entry password or key; add it", id="no password"),
         pytest.param(
             STRICT,
@@ -125,7 +127,9 @@ def test_with_one_key_nothing_is_to_do(settled: bool) -> None:
 
 def test_a_rotation_walks_through_accept_send_and_drop() -> None:
     accept = step(ring(key_1=ONE), rotate="now")
-    assert accept == ring("key-1", key_1=ONE, key_3=THREE, rotated_for="now") or accept == ring("key-1", key_1=ONE, key_2=THREE, rotated_for="now")
+    assert accept == ring("key-1", key_1=ONE, key_3=THREE, rotated_for="now") or accept == ring(
+        "key-1", key_1=ONE, key_2=THREE, rotated_for="now"
+    )
     assert accept is not None
     assert accept.accept == ("key-2",)
     assert step(accept, rotate="now", settled=False) is None, "not before everybody believes the new one"

@@ -22,7 +22,9 @@ class Scene:
         self.reports: dict[str, GroupReport] = {}
         for number, name in enumerate("abc", 1):
             self.nodes[name] = pieces.node(name, f"10.77.0.{number}")
-            self.carp_nodes[name] = pieces.carp_node(name, pieces.interface("eth0", f"192.0.2.{number}/24"), generation=5, observed_generation=5)
+            self.carp_nodes[name] = pieces.carp_node(
+                name, pieces.interface("eth0", f"192.0.2.{number}/24"), generation=5, observed_generation=5
+            )
 
     def says(self, name: str, state: str = "Master", at: float = T, **more: Any) -> "Scene":
         self.reports[name] = pieces.report(state=state, since=format_time(at), **more)
@@ -191,3 +193,18 @@ def test_a_claim_that_cannot_be_asked_is_not_waited_for() -> None:
 @pytest.mark.parametrize("source", ["", "nonsense", "%", "fe80"])
 def test_no_report_stops_the_operator(source: str) -> None:
     assert Scene().hears("a", source).look().node == ""
+
+
+def test_between_two_reports_of_a_handover_nothing_is_said_of_no_master() -> None:
+    """The old one has reported that it is not master any more; the new one may report once a second."""
+    scene = Scene().says("a", "Backup", T).says("b", "Backup", T - 50)
+    assert scene.look(T + 0.25) == Masters(between=True, again_in_s=0.75)
+    assert scene.says("b", "Master", T).look(T + 0.5).node == "b"
+
+
+def test_after_a_second_without_a_master_there_is_none() -> None:
+    assert Scene().says("a", "Backup", T).look(T + SETTLE_S) == Masters()
+
+
+def test_a_dead_node_that_changed_last_keeps_nobody_waiting() -> None:
+    assert Scene().says("a", "Backup", T).says("b", "Backup", T - 50).not_ready("a").look(T + 0.25) == Masters()

@@ -59,7 +59,13 @@ def test_a_node_is_read() -> None:
 
 @pytest.mark.parametrize(
     "conditions, ready",
-    [([], False), ([READY], True), ([READY | {"status": "False"}], False), ([READY | {"status": "Unknown"}], False), ([{"type": "X"}], False)],
+    [
+        ([], False),
+        ([READY], True),
+        ([READY | {"status": "False"}], False),
+        ([READY | {"status": "Unknown"}], False),
+        ([{"type": "X"}], False),
+    ],
 )
 def test_a_node_is_ready_when_its_kubelet_says_so(conditions: list[Any], ready: bool) -> None:
     assert node(status={"conditions": conditions}).ready is ready
@@ -72,7 +78,9 @@ def test_maintenance_is_what_reads_like_yes(text: str, on: bool) -> None:
     assert node(metadata={"name": "a", "annotations": {"kubecarp.io/maintenance": text}}).maintenance is on
 
 
-@pytest.mark.parametrize("body", [{}, {"metadata": {}}, {"metadata": {"name": "a"}, "status": {"addresses": [{"type": "InternalIP", "address": "?"}]}}])
+@pytest.mark.parametrize(
+    "body", [{}, {"metadata": {}}, {"metadata": {"name": "a"}, "status": {"addresses": [{"type": "InternalIP", "address": "?"}]}}]
+)
 def test_a_node_that_cannot_be_read_says_so(body: dict[str, Any]) -> None:
     with pytest.raises(BadObject, match="a Node cannot be read"):
         read_node(body)
@@ -150,5 +158,7 @@ def test_what_a_report_says_as_before_is_not_read_again() -> None:
 
 def test_the_longest_prefix_that_holds_an_address() -> None:
     eth0 = pieces.interface("eth0", "10.0.0.1/8", "10.1.0.1/16", "fd77::1/64")
-    lengths = {text: eth0.prefix_holding(ip_address(text)) for text in ("10.1.2.3", "10.2.3.4", "192.0.2.1", "fd77::9", "fd78::9", "::a01:203")}
+    lengths = {
+        text: eth0.prefix_holding(ip_address(text)) for text in ("10.1.2.3", "10.2.3.4", "192.0.2.1", "fd77::9", "fd78::9", "::a01:203")
+    }
     assert lengths == {"10.1.2.3": 16, "10.2.3.4": 8, "192.0.2.1": -1, "fd77::9": 64, "fd78::9": -1, "::a01:203": -1}

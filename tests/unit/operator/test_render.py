@@ -30,8 +30,18 @@ FULL: dict[str, Any] = {
     "virtualMAC": False,
     "suspicion": False,
     "healthChecks": [
-        {"name": "web", "httpGet": {"port": 80, "host": "h", "path": "/x", "scheme": "HTTPS", "httpHeaders": [{"name": "A", "value": "b"}]}},
-        {"name": "db", "tcpSocket": {"port": 80}, "onFailure": "Exclude", "periodSeconds": 3600, "timeoutSeconds": 3600, "initialDelaySeconds": 1},
+        {
+            "name": "web",
+            "httpGet": {"port": 80, "host": "h", "path": "/x", "scheme": "HTTPS", "httpHeaders": [{"name": "A", "value": "b"}]},
+        },
+        {
+            "name": "db",
+            "tcpSocket": {"port": 80},
+            "onFailure": "Exclude",
+            "periodSeconds": 3600,
+            "timeoutSeconds": 3600,
+            "initialDelaySeconds": 1,
+        },
         {"name": "x", "exec": {"command": ["/bin/true"]}, "demotion": 1, "successThreshold": 2, "failureThreshold": 1000},
     ],
 }
@@ -40,7 +50,9 @@ GROUPS = {
     "everything": group("web", "10.77.0.100/24", "FD77::9", interface={"name": "eth0"}, peers={"mode": "Unicast"}, **FULL),
     "a pattern": group("web", interface={"pattern": "^en"}),
     "Compatible": group("web", authentication={"mode": "Compatible", "dialect": "OpenBSD"}, suspicion=True),
-    "delays that are no whole number of anything": group("web", advertisementInterval="33.333333333ms", preemption={"delay": "0.7h0.7m0.7ms"}),
+    "delays that are no whole number of anything": group(
+        "web", advertisementInterval="33.333333333ms", preemption={"delay": "0.7h0.7m0.7ms"}
+    ),
 }
 
 
@@ -63,7 +75,11 @@ def test_an_entry_is_stored_and_read_as_the_group_was_written(title: str) -> Non
         assert admit(ENTRY, entry) == json.loads(json.dumps(entry)) == entry, "what is written comes back as it was"
         read = as_read(entry, one.mode.value)
         assert (read.name, read.vhid, read.addresses, read.advskew) == ("web", 7, one.addresses, MEMBERS[name].advskew)
-        assert (read.interface, read.interface_pattern, read.advertisement_interval_s) == (one.interface, one.interface_pattern, one.interval_s)
+        assert (read.interface, read.interface_pattern, read.advertisement_interval_s) == (
+            one.interface,
+            one.interface_pattern,
+            one.interval_s,
+        )
         assert (read.virtual_mac, read.preemption, read.health_checks) == (one.virtual_mac, one.preemption, one.health_checks)
         assert read.suspicion is (one.suspicion if one.suspicion is not None else one.mode.value == "Strict")
         assert (read.authentication.dialect, read.peers.mode) == (one.dialect, one.peer_mode)

@@ -1,0 +1,131 @@
+"""Nodes that come, go, and are in trouble: who stays a member, and what the others know of it."""
+
+import pytest
+
+from carp_operator.handlers.cache import Kind
+from lab.world import NODES, Cluster
+
+SELECT = {"matchLabels": {"edge": "yes"}}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Three nodes that run the group web."""
+    cluster = Cluster()
+    cluster.apply_group("web")
+    cluster.settle()
+    return cluster
+
+
+def accepted(cluster: Cluster, name: str = "web") -> tuple[str, str]:
+    return cluster.condition(name, "Accepted")[:2]
+
+
+def test_a_selector_that_selects_nobody_ends_it(cluster: Cluster) -> None:
+    cluster.apply_group("web", nodeSelector=SELECT)
+    cluster.settle()
+    assert accepted(cluster) == ("False", "NoEligibleNode")
+    assert cluster.entries("web") == {}
+    assert "addresses" not in cluster.status("web")
+    assert cluster.status("web")["vhid"] == 1, "it is there when a node comes back"
+
+
+def test_a_group_that_rested_comes_back_with_its_vhid(cluster: Cluster) -> None:
+    cluster.apply_group("db", "10.77.0.101")
+    cluster.settle()
+    cluster.apply_group("db", "10.77.0.101", nodeSelector=SELECT)
+    cluster.delete(Kind.GROUP, "web")
+    cluster.settle()
+    cluster.apply_group("new", "10.77.0.102")
+    cluster.apply_group("more", "10.77.0.103")
+    cluster.settle()
+    cluster.apply_group("db", "10.77.0.101")
+    cluster.settle()
+    assert {name: cluster.status(name)["vhid"] for name in ("db", "new", "more")} == {"db": 2, "new": 1, "more": 3}
+
+
+def test_a_node_that_is_not_selected_any_more_loses_its_entry() -> None:
+    cluster = Cluster()
+    for name in NODES:
+        cluster.add_node(name, labels={"edge": "yes"})
+    cluster.apply_group("web", nodeSelector=SELECT)
+    cluster.settle()
+    cluster.add_node("b", labels={})
+    cluster.settle()
+    assert sorted(cluster.entries("web")) == ["a", "c"]
+    assert cluster.status("web")["memberCount"] == 2
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "and the operator is another one"])
+@pytest.mark.parametrize("trouble", ["not ready", "no interface", "no report", "sidecar ended"])
+def test_trouble_of_a_node_removes_nobody(cluster: Cluster, trouble: str, restart: bool) -> None:
+    before = cluster.entries("web")
+    match trouble:
+        case "not ready":
+            cluster.add_node("a", ready=False)
+        case "no interface":
+            cluster.agents["a"].interfaces = []
+            cluster.agents["a"].report()
+        case "no report":
+            cluster.agents["a"].reporting = False
+            cluster.write_status(Kind.CARP_NODE, "a", {})
+        case "sidecar ended":
+            cluster.agents["a"].up = False
+            cluster.agents["a"].report()
+    if restart:
+        cluster.restart()
+    cluster.settle()
+    assert cluster.entries("web") == before
+    assert cluster.status("web")["memberCount"] == 3
+    assert accepted(cluster) == ("True", "Accepted")
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "and the operator is another one"])
+def test_nobody_forgets_the_peer_of_a_node_in_trouble(restart: bool) -> None:
+    cluster = Cluster(())
+    for number, name in enumerate(NODES, 1):
+        cluster.add_node(name, f"192.0.2.{number}")
+        cluster.agents[name].interfaces = [{"name": "eth0", "state": "Up", "addresses": [f"fd77::{number}/64"]}]
+    cluster.apply_group("web", "fd77::100", peers={"mode": "Unicast"})
+    cluster.settle()
+    before = cluster.entries("web")
+    assert before["a"]["peers"]["addresses"] == ["fd77::2", "fd77::3"]
+    cluster.agents["b"].interfaces = []
+    cluster.agents["b"].report()
+    if restart:
+        cluster.restart()
+    cluster.reconcile()
+    for name in ("a", "c"):
+        assert cluster.entries("web")[name]["peers"] == before[name]["peers"]
+    assert set(before["b"]["peers"]["addresses"]) <= set(cluster.entries("web")["b"]["peers"]["addresses"])
+
+
+def test_nodes_come_and_go(cluster: Cluster) -> None:
+    cluster.add_node("d", "10.77.0.4")
+    cluster.settle()
+    assert sorted(cluster.entries("web")) == ["a", "b", "c", "d"]
+    cluster.delete(Kind.NODE, "a")
+    del cluster.agents["a"]
+    cluster.settle()
+    assert sorted(cluster.entries("web")) == ["b", "c", "d"]
+    assert cluster.status("web")["summary"]["members"] == "3/3"
+
+
+def test_a_node_that_was_made_anew_owns_its_carp_node_again(cluster: Cluster) -> None:
+    cluster.objects[Kind.NODE]["a"]["metadata"]["uid"] = "uid-new"
+    cluster.restart()
+    cluster.reconcile()
+    assert cluster.writes == [(Kind.CARP_NODE, "a")]
+    assert cluster.objects[Kind.CARP_NODE]["a"]["metadata"]["ownerReferences"][0]["uid"] == "uid-new"
+
+
+def test_groups_of_different_networks_may_share_a_vhid_on_one_node() -> None:
+    """The sidecar of the node must take both."""
+    cluster = Cluster()
+    for number, name in enumerate(NODES, 1):
+        cluster.agents[name].interfaces.append({"name": "eth1", "state": "Up", "addresses": [f"192.0.2.{number}/24"]})
+    cluster.apply_group("web", "10.77.0.100")
+    cluster.apply_group("db", "192.0.2.100")
+    cluster.settle()
+    assert {cluster.status(name)["vhid"] for name in ("web", "db")} == {1}
+    assert {name: len(agent.running) for name, agent in cluster.agents.items()} == dict.fromkeys(NODES, 2)
