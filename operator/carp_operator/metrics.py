@@ -26,8 +26,9 @@ class Metrics:
             "carp_operator_last_reconcile_timestamp_seconds", "When the last plan was carried out", registry=self._registry
         )
 
-    def text(self, world: World) -> bytes:
-        """The exposition, with the objects counted now."""
+    def text(self, world: World | None) -> bytes:
+        """The exposition, with the objects counted now; without a world while another operator acts."""
+        world = world or World()
         self.objects.labels("CarpGroup").set(len(world.groups))
         self.objects.labels("Node").set(len(world.nodes))
         self.objects.labels("CarpNode").set(len(world.carp_nodes))

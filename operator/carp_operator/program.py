@@ -54,62 +54,79 @@ def make_key(mode: Mode) -> bytes:
     return secrets.token_urlsafe(PASSWORD_LENGTH)[:PASSWORD_LENGTH].encode()
 
 
+class _Term:
+    """From taking the lease to losing it: what was learned before is not believed after it."""
+
+    def __init__(self, settings: Settings, api: Api, metrics: Metrics, identity: str) -> None:
+        self.cache = Cache(settings.first_vhid, settings.last_vhid)
+        self.reconciler = Reconciler(api, self.cache, Planner(make_key), metrics, settings.namespace, identity)
+        self._namespace = settings.namespace
+        self._api = api
+
+    def trouble(self) -> str:
+        """Why the process should be started anew; empty if it should not."""
+        silent_s = time.monotonic() - self.reconciler.last_round_s
+        return f"the loop hangs for {silent_s:.0f} s" if silent_s > _HANGS_S else ""
+
+    async def serve(self, lease: Lease | None) -> None:
+        """Until the lease is lost. Raises what a bug raises."""
+        await _learn(self._api, self.cache, self._namespace)
+        world = self.cache.world
+        _log.info("carp-operator %s knows %d groups and %d nodes", __version__, len(world.groups), len(world.nodes))
+        self.reconciler.last_round_s = time.monotonic()
+        tasks = {
+            asyncio.create_task(self.reconciler.run()),
+            asyncio.create_task(_relist_now_and_then(self._api, self.cache, self._namespace, self.reconciler)),
+            asyncio.create_task(watch(self.cache, self.reconciler.wake, self._namespace)),
+        }
+        tasks |= {asyncio.create_task(lease.hold())} if lease else set()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        await asyncio.wait(tasks, timeout=_STOP_S)
+        for task in done:
+            task.result()
+
+
 async def run(settings: Settings, api: Api) -> int:
-    """Until SIGTERM or SIGINT (0), or until the lease is lost (1)."""
+    """Until SIGTERM or SIGINT (0), or a bug (1). A lease that is lost, as when the API server is away, is waited for again."""
     identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
-    cache, metrics = Cache(settings.first_vhid, settings.last_vhid), Metrics()
-    reconciler = Reconciler(api, cache, Planner(make_key), metrics, settings.namespace, identity)
-    stop = asyncio.Event()
+    metrics, stop = Metrics(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     lease = Lease(api, settings.namespace, identity) if settings.leader_election else None
-
-    def trouble() -> str:
-        silent_s = time.monotonic() - reconciler.last_round_s
-        return f"the loop hangs for {silent_s:.0f} s" if metrics.leader._value.get() and silent_s > _HANGS_S else ""  # noqa: SLF001
-
-    async with serve(settings.metrics_address, lambda: metrics.text(cache.world), trouble):
-        if lease and not await _unless_stopped(lease.acquire(), stop):
-            return 0
-        metrics.leader.set(1)
-        try:
-            return await _act(settings, api, cache, reconciler, lease, stop)
-        finally:
-            metrics.leader.set(0)
-            if lease:
-                await lease.release()
-
-
-async def _act(settings: Settings, api: Api, cache: Cache, reconciler: Reconciler, lease: Lease | None, stop: asyncio.Event) -> int:
-    if not await _unless_stopped(_learn(api, cache, settings.namespace), stop):
-        return 0
-    world = cache.world
-    _log.info("carp-operator %s knows %d groups and %d nodes", __version__, len(world.groups), len(world.nodes))
-    reconciler.last_round_s = time.monotonic()
-    tasks = {
-        asyncio.create_task(reconciler.run(), name="reconciler"),
-        asyncio.create_task(_relist_now_and_then(api, cache, settings.namespace, reconciler), name="relist"),
-        asyncio.create_task(watch(cache, reconciler.wake, settings.namespace), name="watch"),
-    }
-    tasks |= {asyncio.create_task(lease.hold(), name="lease")} if lease else set()
-    stopped = asyncio.create_task(stop.wait(), name="stop")
-    everything: set[asyncio.Task[Any]] = {*tasks, stopped}
-    done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-    for task in everything:
-        task.cancel()
-    await asyncio.wait(everything, timeout=_STOP_S)
-    for task in done:
-        if error := task.exception():
-            _log.error("the operator ends because of a bug; please report it", exc_info=error)
-    return 0 if stopped in done else 1
+    term: _Term | None = None
+    async with serve(
+        settings.metrics_address, lambda: metrics.text(term.cache.world if term else None), lambda: term.trouble() if term else ""
+    ):
+        while not lease or await _unless_stopped(lease.acquire(), stop):
+            term = _Term(settings, api, metrics, identity)
+            metrics.leader.set(1)
+            try:
+                lost = await _unless_stopped(term.serve(lease), stop)
+            except Exception:  # noqa: BLE001  what is left is to say so, and to let the next one in
+                _log.exception("the operator ends because of a bug; please report it")
+                return 1
+            finally:
+                term = None
+                metrics.leader.set(0)
+                if lease:
+                    await lease.release()
+            if not lost:
+                break
+    return 0
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Whether ``work`` ended before the order to stop."""
+    """Whether ``work`` ended before the order to stop. Raises what it raises."""
     task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     done, pending = await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
     for one in pending:
         one.cancel()
+    if pending:
+        await asyncio.wait(pending, timeout=_STOP_S)
     if task in done:
         task.result()
     return task in done

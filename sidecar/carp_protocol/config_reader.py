@@ -225,18 +225,17 @@ def read_key(data: bytes, mode: Mode) -> bytes:
 
 def _check_across_groups(groups: tuple[GroupConfig, ...], problems: Problems) -> None:
     names: dict[str, int] = {}
-    vhids: dict[tuple[str | None, str | None, int], str] = {}
+    vhids: dict[tuple[str, int], str] = {}
     holders: dict[str, str] = {}
     for index, group in enumerate(groups):
         if group.name in names:
             problems.add(f"group[{index}].name", f"{group.name!r} is the name of group[{names[group.name]}] too; names must differ")
         names.setdefault(group.name, index)
-        key = (group.interface, group.interface_pattern, group.vhid)
-        if key in vhids:
-            named = f"on interface {group.interface}" if group.interface else "without an interface"
-            where = f"with interface_pattern {group.interface_pattern}" if group.interface_pattern else named
-            problems.add(f"group[{index}].vhid", f"VHID {group.vhid} {where} is taken by group {vhids[key]!r}; give each group its own")
-        vhids.setdefault(key, group.name)
+        # An interface that is found at run time is looked at then: groups of different subnets may have the same VHID.
+        holder = vhids.setdefault((group.interface, group.vhid), group.name) if group.interface else group.name
+        if holder != group.name:
+            where = f"VHID {group.vhid} on interface {group.interface}"
+            problems.add(f"group[{index}].vhid", f"{where} is taken by group {holder!r}; give each group its own")
         for position, address in enumerate(group.addresses):
             holder = holders.setdefault(str(address.ip), group.name)
             if holder != group.name:

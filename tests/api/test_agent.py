@@ -32,6 +32,7 @@ IDLE_CPU_LIMIT = 0.005
 NOISE = 10
 """A test machine may be busy; these tests find what waits for a timer, not what takes some milliseconds."""
 LATENCY_S = 0.05
+ROUNDS = 3
 RECOVERY_S = 10.0
 """Seconds after an outage of the API server: 5 s is the longest wait while nobody listens."""
 
@@ -149,7 +150,7 @@ def test_latency_both_ways(pair: Cluster, member: KubeMember, record_property: C
     wait_running(api, "a", program(api, "a", entry()))
     wait_state(api, "a", "Master")
     down, up = [], []
-    for number in range(5):
+    for number in range(ROUNDS):
         began = time.time()
         generation = program(api, "a", entry(demotion=number + 1))
         wait_until(partial(sidecar_runs, member, generation), 10, "the sidecar runs it", every_s=0.001)
@@ -163,10 +164,10 @@ def test_latency_both_ways(pair: Cluster, member: KubeMember, record_property: C
         member.sidecar.request("undemote", group="web")
         wait_state(api, "a", "Master")
         time.sleep(3.1)
-    record_property("object_to_sidecar_s", sorted(down)[2])
-    record_property("transition_to_object_s", sorted(up)[2])
-    assert sorted(down)[2] < LATENCY_S * NOISE
-    assert sorted(up)[2] < LATENCY_S * NOISE
+    record_property("object_to_sidecar_s", sorted(down)[ROUNDS // 2])
+    record_property("transition_to_object_s", sorted(up)[ROUNDS // 2])
+    assert sorted(down)[ROUNDS // 2] < LATENCY_S * NOISE
+    assert sorted(up)[ROUNDS // 2] < LATENCY_S * NOISE
 
 
 @pytest.mark.timing
@@ -176,7 +177,7 @@ def test_idle_costs_nothing_and_writes_nothing(pair: Cluster, member: KubeMember
     time.sleep(2.0)
     before = pair.api.get(CARP_NODE, "a")["metadata"]["resourceVersion"]
     began, used = time.monotonic(), member.agent_cpu_s()
-    time.sleep(25.0)
+    time.sleep(15.0)
     share = (member.agent_cpu_s() - used) / (time.monotonic() - began)
     record_property("idle_cpu_share", share)
     assert share <= IDLE_CPU_LIMIT

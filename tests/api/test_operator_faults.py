@@ -86,15 +86,15 @@ def test_two_operators_that_both_act_come_to_the_same(
     assert second.stop() == 0
 
 
-def test_an_api_server_that_goes_and_comes_back(
+def test_an_api_server_that_is_away_for_longer_than_the_lease(
     agents: StubAgents, api: KubeClient, operator: Operator, control_plane: ControlPlane
 ) -> None:
     ready(api)
     control_plane.stop_api()
-    wait_until(lambda: "lease cannot be taken" in operator.log(), 20, "the operator notices")
+    wait_until(lambda: "lease could not be renewed" in operator.log(), 40, "the operator gives up its lease")
+    operator.forget()
     control_plane.start_api()
-    if not operator.running:
-        operator.start()
+    operator.wait_acting()
     ready(api, "later", "10.77.0.101")
     assert api.get(GROUP, "web")["status"]["transitions"] == 1
 

@@ -149,7 +149,7 @@ REFUSED_LATER = [
         "another group of the network has the VHID",
         "VhidConflict",
         _with(vhid=7),
-        "VHID 7 belongs to CarpGroup first on 10.77.0.0/24, fd77::/64; leave vhid out to get a free one",
+        "VHID 7 belongs to CarpGroup first on 10.77.0.0/24, fd77::/64; create it anew without vhid to get a free one",
         others={"first": {"addresses": ["10.77.0.101"], "vhid": 7}},
     ),
     RefusedLater(

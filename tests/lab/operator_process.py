@@ -44,9 +44,13 @@ class Operator:
         """Start it; with ``wait``, until it acts."""
         argv = [*program, "--kubeconfig", str(self._kubeconfig), "--namespace", NAMESPACE, "--log-format", "json"]
         argv += ["--metrics-address", f"127.0.0.1:{self._port}", *arguments]
-        self._lives = sum(" knows " in entry["msg"] for entry in self.entries())
+        self.forget()
         self._process = self._plane.namespace.start(argv, self.log_path, {"PYTHONPATH": SOURCES} | dict(environment or {}))
         return self.wait_acting() if wait else self
+
+    def forget(self) -> None:
+        """What the log says of its acting so far does not count: ``wait_acting`` then waits for it to act again."""
+        self._lives = sum(" knows " in entry["msg"] for entry in self.entries())
 
     def wait_acting(self) -> Self:
         """Until it holds the lease and has learned the world."""

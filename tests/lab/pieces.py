@@ -31,9 +31,8 @@ def node(name: str = "a", *addresses: str, **fields: Any) -> Node:
 
 
 def interface(name: str = "eth0", *addresses: str) -> Interface:
-    return read_carp_node({"metadata": {"name": "x"}, "status": {"interfaces": [{"name": name, "addresses": list(addresses)}]}}).interfaces[
-        0
-    ]
+    status = {"interfaces": [{"name": name, "addresses": list(addresses)}]}
+    return read_carp_node({"metadata": {"name": "x"}, "status": status}).interfaces[0]
 
 
 def carp_node(name: str = "a", *interfaces: Interface, entries: Iterable[Mapping[str, Any]] = (), **fields: Any) -> CarpNode:

@@ -4,7 +4,7 @@ __all__ = ["group_crd"]
 
 from .names import CATEGORY, GROUP, VERSION
 from .reasons import ConditionType
-from .schema import DURATION, IP_NETWORK, LABEL_SELECTOR, Schema, boolean, integer, items, map_of, record, rule, text, time
+from .schema import DURATION, IP_NETWORK, LABEL_SELECTOR, Schema, boolean, integer, items, map_of, record, rule, text, time, whole
 
 MAX_LISTED_MEMBERS = 64
 """Members in the status; beyond that only counts, so that a group of a thousand nodes stays a small object."""
@@ -290,7 +290,7 @@ _STATUS = record(
                 "members": text("Ready and all members, such as 2/3.", longest=16),
             },
         ),
-        "members": map_of("The members, best rank first; at most 64 are listed.", _MEMBER, keys=("node",), most=MAX_LISTED_MEMBERS),
+        "members": whole("The members, best rank first; at most 64 are listed.", _MEMBER, most=MAX_LISTED_MEMBERS),
         "conditions": map_of("Accepted, Programmed, Ready, Degraded, SplitBrain.", _CONDITION, keys=("type",), most=8),
     },
 )

@@ -3,7 +3,7 @@
 __all__ = ["node_crd"]
 
 from .names import CATEGORY, GROUP, MAX_GROUPS_OF_A_NODE, VERSION
-from .schema import DURATION, IP_NETWORK, Schema, boolean, integer, items, map_of, record, text, time
+from .schema import DURATION, IP_NETWORK, Schema, boolean, integer, items, record, text, time, whole
 
 _NAME = text("Name of the CarpGroup.", longest=63, minLength=1)
 
@@ -87,7 +87,7 @@ _SPEC_GROUP = record(
                 "addresses": items("Unicast: the other members.", text("An address.", longest=64), most=255),
             },
         ),
-        "healthChecks": map_of("Health checks.", _HEALTH_CHECK, keys=("name",), most=8),
+        "healthChecks": whole("Health checks.", _HEALTH_CHECK, most=8),
         "suspicion": boolean("Ask a late master instead of waiting for the dead time."),
         "demotion": integer("Standing demotion, such as for maintenance.", 0, 254),
         "handover": record(
@@ -106,7 +106,7 @@ _SPEC = record(
     "What the node should run. Written by the operator; changes by hand are undone.",
     {
         "rollCall": integer("Raised by the operator to get a fresh report.", 0, 2**53),
-        "groups": map_of("The groups of which this node is a member.", _SPEC_GROUP, keys=("name",), most=MAX_GROUPS_OF_A_NODE),
+        "groups": whole("The groups of which this node is a member.", _SPEC_GROUP, most=MAX_GROUPS_OF_A_NODE),
     },
 )
 
@@ -195,7 +195,7 @@ _STATUS = record(
             "The sidecar.",
             {"running": boolean("It answers."), "version": text("Its version.", longest=32), "started": time("When it started.")},
         ),
-        "interfaces": map_of(
+        "interfaces": whole(
             "Interfaces of the node that could carry a group.",
             record(
                 "One interface.",
@@ -206,10 +206,9 @@ _STATUS = record(
                 },
                 required=("name",),
             ),
-            keys=("name",),
             most=64,
         ),
-        "groups": map_of("The groups, as the sidecar sees them.", _STATUS_GROUP, keys=("name",), most=MAX_GROUPS_OF_A_NODE),
+        "groups": whole("The groups, as the sidecar sees them.", _STATUS_GROUP, most=MAX_GROUPS_OF_A_NODE),
     },
 )
 _COLUMNS = [

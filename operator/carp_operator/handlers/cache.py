@@ -69,12 +69,13 @@ class Cache:
     def only_reports(self) -> bool:
         """Whether nothing changed but what nodes see."""
         changes = self._changes
-        return bool(changes.reports) and not (changes.groups or changes.nodes or changes.written)
+        return bool(changes.reports or changes.statuses) and not (changes.groups or changes.nodes or changes.written)
 
     def give_back(self, changes: Changes) -> None:
         """What could not be acted upon: it comes again with the next changes."""
         self._changes.groups |= changes.groups
         self._changes.reports |= changes.reports
+        self._changes.statuses |= changes.statuses
         self._changes.written |= changes.written
         self._changes.nodes |= changes.nodes
 
@@ -84,7 +85,7 @@ class Cache:
         name, uid = str(metadata.get("name", "")), str(metadata.get("uid", ""))
         version = metadata.get("resourceVersion", "")
         number = int(version) if str(version).isdigit() else 0
-        if number < self._versions.get((kind, name), 0) or uid in self._gone:
+        if number < self._versions.get((kind, name), 0) or (uid and uid in self._gone):
             return
         self._versions[kind, name] = number
         self._uids[kind, name] = uid
@@ -93,13 +94,18 @@ class Cache:
         except BadObject as error:
             _log.error("%s", error)
 
-    def drop(self, kind: Kind, name: str) -> None:
-        """An object that is gone."""
+    def drop(self, kind: Kind, body: Body) -> None:
+        """An object that is gone; another one of its name may be there already."""
+        name, uid = str(body["metadata"]["name"]), str(body["metadata"].get("uid", ""))
+        if self._uids.get((kind, name), uid) == uid:
+            self._forget(kind, name)
+        self._gone[uid] = None
+        if len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+
+    def _forget(self, kind: Kind, name: str) -> None:
         self._versions.pop((kind, name), None)
-        if uid := self._uids.pop((kind, name), ""):
-            self._gone[uid] = None
-            if len(self._gone) > _REMEMBERED:
-                del self._gone[next(iter(self._gone))]
+        self._uids.pop((kind, name), None)
         self._drop[kind](name)
 
     def replace_all(self, kind: Kind, bodies: Iterable[Body], version: int) -> None:
@@ -111,7 +117,7 @@ class Cache:
         known = [(name, number) for (known_kind, name), number in self._versions.items() if known_kind is kind]
         for name, number in known:
             if name not in names and number <= version:
-                self.drop(kind, name)
+                self._forget(kind, name)
 
     # ---- groups -----------------------------------------------------------------------------------------------
 
@@ -124,7 +130,7 @@ class Cache:
         if known is None or _wishes(group) != _wishes(known):
             self._changes.groups.add(name)
         elif group.status != known.status:
-            self._changes.reports.add(name)
+            self._changes.statuses.add(name)
 
     def _drop_group(self, name: str) -> None:
         if self.world.groups.pop(name, None) is not None:

@@ -90,7 +90,7 @@ async def watch(cache: Cache, wake: Callable[[], None], namespace: str) -> None:
 
     def take(kind: Kind, what: str | None, body: dict[str, Any]) -> None:
         if what == "DELETED":
-            cache.drop(kind, body["metadata"]["name"])
+            cache.drop(kind, body)
         else:
             cache.put(kind, body)
         wake()

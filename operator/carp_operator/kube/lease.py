@@ -35,16 +35,14 @@ class Lease:
         self._namespace = namespace
         self._path = paths.lease(namespace, MANAGER)
         self._identity = identity
+        self._said = ""
+        """What the log has last; an outage is one line and not one each two seconds."""
         self._seen: tuple[str, float] = ("", 0.0)
         """The resourceVersion last seen, and when: a lease is over when it has not changed for its duration, by our own clock."""
 
     async def acquire(self) -> None:
         """Returns when it is ours; tries for ever."""
-        waiting = False
-        while not await self._attempt():
-            if not waiting:
-                _log.info("another operator is at work; waiting for its lease")
-                waiting = True
+        while not await self._attempt():  # noqa: ASYNC110  only the API server knows when
             await asyncio.sleep(RETRY_S * random.uniform(0.8, 1.2))  # noqa: S311  jitter
         _log.info("this operator is at work")
 
@@ -69,11 +67,14 @@ class Lease:
 
     async def _attempt(self) -> bool:
         try:
-            return await asyncio.to_thread(self._take)
+            taken = await asyncio.to_thread(self._take)
+            sentence = "" if taken else "another operator is at work; waiting for its lease"
         except ApiError as error:
-            if not error.is_conflict:
-                _log.warning("the lease cannot be taken: %s", error)
-            return False
+            taken, sentence = False, "" if error.is_conflict else f"the lease cannot be taken: {error}"
+        if sentence and sentence != self._said:
+            _log.info("%s", sentence)
+        self._said = sentence
+        return taken
 
     def _take(self) -> bool:
         try:

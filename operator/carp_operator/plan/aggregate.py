@@ -2,6 +2,7 @@
 
 __all__ = ["Complaint", "Picture", "complaints_of", "paint"]
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ _READY_STATES = {"Master", "Backup", "Handover"}
 _SHOWN_NODES = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """Everything that a status is made from."""
 
@@ -34,6 +35,11 @@ class Picture:
     masters: Masters
     nodes: Mapping[str, Node]
     carp_nodes: Mapping[str, CarpNode]
+
+    @functools.cached_property
+    def unready(self) -> Mapping[str, tuple[str, str]]:
+        """Members that could not have the addresses now: why, as a word and a sentence."""
+        return {name: why for name in self.members if (why := _not_ready(self, name))}
 
     @property
     def refusal(self) -> Refusal | None:
@@ -52,7 +58,7 @@ class Picture:
 def paint(picture: Picture, time: str) -> dict[str, Any]:
     """The status to write; ``time`` is now, RFC 3339."""
     group, before = picture.group, picture.group.status
-    ready = [name for name in picture.members if not _not_ready(picture, name)]
+    ready = [name for name in picture.members if name not in picture.unready]
     master = picture.masters.node
     changed = bool(master) and (before.master is None or before.master.node != master)
     status: dict[str, Any] = {
@@ -98,7 +104,7 @@ def _next(picture: Picture, ready: list[str]) -> str:
 
 
 def _member(picture: Picture, name: str) -> dict[str, Any]:
-    member, report, why = picture.members[name], picture.reports.get(name), _not_ready(picture, name)
+    member, report, why = picture.members[name], picture.reports.get(name), picture.unready.get(name)
     believed = report is not None and _alive(picture, name)
     shown: dict[str, Any] = {
         "node": name,
@@ -133,7 +139,6 @@ def _alive(picture: Picture, name: str) -> bool:
 
 
 def _not_ready(picture: Picture, name: str) -> tuple[str, str] | None:
-    """Why the member could not have the addresses now, as a word and a sentence; None if it could."""
     node, carp_node, report = picture.nodes.get(name), picture.carp_nodes.get(name), picture.reports.get(name)
     if node is None or not node.ready:
         return "NodeNotReady", "the node is not ready"
@@ -180,7 +185,7 @@ def _programmed(picture: Picture) -> Condition:
             kind,
             False,
             Reason.REFUSED,
-            f"{refused[0]}{f' (and {len(refused) - 1} more nodes)' if refused[1:] else ''}; the version before runs on there",
+            f"{refused[0]}{f' (and {_more(len(refused) - 1)})' if refused[1:] else ''}; the version before runs on there",
         )
     if waiting:
         return Condition(kind, False, Reason.PENDING, f"waiting for {_nodes(waiting)} to run the newest version")
@@ -203,8 +208,7 @@ def _ready(picture: Picture) -> Condition:
             )
         if not picture.members:
             return Condition(kind, False, Reason.NO_MEMBER, "no node runs the group; the condition Accepted says why")
-        reasons = {name: why for name in picture.members if (why := _not_ready(picture, name))}
-        detail = "; ".join(f"{name}: {why[1]}" for name, why in list(reasons.items())[:_SHOWN_NODES])
+        detail = "; ".join(f"{name}: {why}" for name, (_, why) in list(picture.unready.items())[:_SHOWN_NODES])
         return Condition(kind, False, Reason.NO_MASTER, f"no member has the addresses{': ' + detail if detail else ''}")
     if picture.masters.rivals:
         return Condition(
@@ -234,11 +238,11 @@ def _problems(picture: Picture, ready: list[str]) -> list[Refusal]:
     """What wants a look, the most urgent first."""
     found = [Refusal(reason, message) for (reason, _, _), message in complaints_of(picture).items()]
     found.sort(key=lambda problem: _URGENCY.index(problem.reason))
-    unready = [name for name in picture.members if name not in ready and picture.members[name].advskew != 255]
+    unready = [name for name in picture.unready if picture.members[name].advskew != 255]
     if unready:
-        why = _not_ready(picture, unready[0])
-        rest = f", and {len(unready) - 1} more" if unready[1:] else ""
-        found.append(Refusal(Reason.MEMBER_NOT_READY, f"{unready[0]} could not take over: {why[1] if why else ''}{rest}"))
+        what = "has the addresses, but" if unready[0] == picture.masters.node else "could not take over:"
+        rest = f", and {_more(len(unready) - 1)}" if unready[1:] else ""
+        found.append(Refusal(Reason.MEMBER_NOT_READY, f"{unready[0]} {what} {picture.unready[unready[0]][1]}{rest}"))
     if picture.running and not [name for name in ready if name != picture.masters.node]:
         found.append(Refusal(Reason.NO_BACKUP, "no other node could take over; status.members says why, or add a node"))
     if picture.decision.rotating:
@@ -261,10 +265,11 @@ def complaints_of(picture: Picture) -> dict[Complaint, str]:
             )
         if report.authentication_failed:
             found[Reason.AUTHENTICATION_FAILED, name, ""] = (
-                f"{name} hears adverts with a wrong signature; another group or router uses VHID {picture.running['vhid']}, or its key differs"
+                f"{name} hears adverts with a wrong signature; "
+                f"another group or router uses VHID {picture.running['vhid']}, or its key differs"
             )
         for check, message in report.failing_checks.items():
-            found[Reason.HEALTH_CHECK_FAILED, name, check] = f"health check {check} fails on {name}: {message}"
+            found[Reason.HEALTH_CHECK_FAILED, name, check] = f"health check {check} fails on {name}{': ' if message else ''}{message}"
     return found
 
 
@@ -285,5 +290,9 @@ def _split_brain(picture: Picture) -> Condition:
 def _nodes(names: list[str]) -> str:
     """Names as people say them: a, b and c; at most five of them."""
     if len(names) > _SHOWN_NODES:
-        return f"{', '.join(names[:_SHOWN_NODES])} and {len(names) - _SHOWN_NODES} more nodes"
+        return f"{', '.join(names[:_SHOWN_NODES])} and {_more(len(names) - _SHOWN_NODES)}"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:]))) or "no node"
+
+
+def _more(number: int) -> str:
+    return "1 more node" if number == 1 else f"{number} more nodes"

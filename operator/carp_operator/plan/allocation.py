@@ -41,7 +41,8 @@ def allocate(
 ) -> dict[str, int | Refusal]:
     """The VHID of each group, or why it gets none.
 
-    ``node_addresses``: nodes by their own addresses. ``refused``: groups against which something else speaks; what they run with stays theirs.
+    ``node_addresses``: nodes by their own addresses. ``refused``: groups against which something else speaks; what they run with
+    stays theirs.
     """
     ordered = sorted(claims, key=lambda claim: (claim.group.created, claim.group.uid, claim.group.name))
     addresses = _running_addresses(ordered)
@@ -107,7 +108,7 @@ class _Vhids:
             return Refusal(Reason.VHIDS_EXHAUSTED, message)
         if holder:
             shared = ", ".join(sorted(network for network in claim.networks if self._taken[network].get(wanted) == holder))
-            cure = "delete one of the two groups and create it anew" if had else "leave vhid out to get a free one"
+            cure = "delete one of the two groups and create it anew" if had else "create it anew without vhid to get a free one"
             return Refusal(Reason.VHID_CONFLICT, f"VHID {wanted} belongs to CarpGroup {holder} on {shared}; {cure}")
         for network in claim.networks:
             self._taken[network][wanted] = claim.group.name

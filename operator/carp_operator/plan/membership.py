@@ -65,7 +65,7 @@ def select_members(group: CarpGroup, world: World) -> Membership:
     return membership
 
 
-def _judge(group: CarpGroup, world: World, name: str) -> Interface | None | str:
+def _judge(group: CarpGroup, world: World, name: str) -> Interface | str | None:
     """The interface, None if the member has none now, or why it is no member."""
     if not group.node_selector.matches(world.nodes[name].labels):
         return _NOT_SELECTED

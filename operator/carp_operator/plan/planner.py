@@ -39,14 +39,16 @@ class Changes:
     groups: set[str] = field(default_factory=set)
     """Their spec or their user's Secret, or they are gone."""
     reports: set[str] = field(default_factory=set)
-    """Groups of which a node reported something new, or whose status or key ring was written."""
+    """Groups of which a node reported something new, or whose key ring was written."""
+    statuses: set[str] = field(default_factory=set)
+    """Groups whose status was written, whoever did it."""
     nodes: set[str] = field(default_factory=set)
     """Nodes that came, went, or became another kind of candidate."""
     written: set[str] = field(default_factory=set)
     """CarpNodes whose spec was changed, whoever did it."""
 
     def __bool__(self) -> bool:
-        return bool(self.groups or self.reports or self.nodes or self.written)
+        return bool(self.groups or self.reports or self.statuses or self.nodes or self.written)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,10 @@ class _Known:
     decision: Decision | None = None
     wanted: dict[str, Entry] = field(default_factory=dict)
     """Its entries, with a handover in one of them if somebody asked for it."""
+    painted: Mapping[str, Any] | None = None
+    """The status that it should have."""
+    owed: bool = False
+    """Perhaps the last plan wrote its status or its key ring; it may have failed."""
     complaints: Mapping[Complaint, str] | None = None
     refusals: Mapping[str, str] | None = None
     """Of the handover that was asked for, by node."""
@@ -122,6 +128,8 @@ class Planner:
         self._known: dict[str, _Known] = {}
         self._wanted: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
         """What every CarpNode should hold, by node and group."""
+        self._owed: set[str] = set()
+        """CarpNodes that the last plan wrote, if writing succeeded."""
 
     def plan(self, world: World, changes: Changes, now: float) -> Plan:
         """What to write; ``now`` in seconds since 1970."""
@@ -132,9 +140,9 @@ class Planner:
             self._spread(name, {})
             del self._known[name]
         stale = self._weigh(world, changes)
-        taken = self._take_note(world, changes.reports - stale)
+        taken = self._take_note(world, changes.statuses - stale)
         changed = self._allocate(world) if stale or gone or changes.nodes or taken else set()
-        looked_at = (changes.reports & self._known.keys()) | {name for name, known in self._known.items() if known.doubtful}
+        looked_at = self._look(world, changes)
         pending = {name for name in looked_at if self._is_pending(world, world.groups[name])}
         dirty = stale | changed | pending
         for name in sorted(dirty):
@@ -143,9 +151,11 @@ class Planner:
             self._tell(world, name, draft)
         for name in dirty:
             self._touch(world, name, draft)
+        writes = self._writes(world, changes.written | changes.nodes | self._owed, draft)
+        self._owed = {write.name for write in writes}
         return Plan(
             rings=tuple(draft.rings),
-            carp_nodes=self._writes(world, changes.written | changes.nodes, draft),
+            carp_nodes=writes,
             statuses=tuple(draft.statuses),
             events=tuple(draft.events),
             again_in_s=draft.again_in_s,
@@ -201,6 +211,17 @@ class Planner:
             self._known[name].outcome = outcomes[name]
         return changed
 
+    def _look(self, world: World, changes: Changes) -> set[str]:
+        """Groups that are to be told anew: something was reported, it is time, or what the last plan wrote is not there."""
+        found = changes.reports & self._known.keys()
+        for name, known in self._known.items():
+            if known.owed or name in changes.statuses:
+                ring = known.decision.ring if known.decision else None
+                known.owed = world.groups[name].status.raw != known.painted or ring not in (None, world.rings.get(name))
+            if known.owed or known.doubtful:
+                found.add(name)
+        return found
+
     def _is_pending(self, world: World, group: CarpGroup) -> bool:
         """Whether what was reported may mean another step for the group: of a handover, or with its keys."""
         known, held = self._known[group.name], world.rings.get(group.name)
@@ -255,7 +276,9 @@ class Planner:
             group=group, decision=known.decision, reports=reports, masters=masters, nodes=world.nodes, carp_nodes=world.carp_nodes
         )
         status = paint(picture, time)
+        known.painted = status
         told_later = masters.between and group.status.master is not None
+        known.owed = True
         if status != group.status.raw and not told_later:
             draft.statuses.append((name, status))
             draft.events += tell_transitions(group, status, reports, masters.outside)

@@ -2,6 +2,7 @@
 
 __all__ = ["successor"]
 
+import functools
 from collections.abc import Mapping
 
 from carp_protocol.config import Authentication, Dialect, GroupConfig, Mode
@@ -13,12 +14,14 @@ def successor(waiting: Mapping[str, tuple[int, int]], mode: Mode = Mode.STRICT, 
 
     Empty if nobody waits.
     """
+    return min(waiting, key=lambda node: (*_said(*waiting[node], mode, dialect), node), default="")
+
+
+@functools.lru_cache(maxsize=4096)
+def _said(demotion: int, advskew: int, mode: Mode, dialect: Dialect) -> tuple[int, int]:
+    """What such a member says of itself."""
     authentication = Authentication(mode=mode, dialect=dialect)
-
-    def said(node: str) -> tuple[int, int, str]:
-        demotion, advskew = waiting[node]
-        member = GroupConfig(name=node, vhid=1, addresses=(), advskew=advskew, authentication=authentication)
-        standing = own_standing(member, demotion, sender_id=0)
-        return standing.demotion, standing.advskew, node
-
-    return min(waiting, key=said, default="")
+    standing = own_standing(
+        GroupConfig(name="", vhid=1, addresses=(), advskew=advskew, authentication=authentication), demotion, sender_id=0
+    )
+    return standing.demotion, standing.advskew

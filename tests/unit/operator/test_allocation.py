@@ -34,7 +34,7 @@ def test_the_lowest_free_vhid() -> None:
     outcome = run(claim(group("a", "10.77.0.1")), given_by_user, claim(group("c", "10.77.0.3")), claim(group("d", "10.77.0.4"), OTHER))
     assert outcome == {
         "a": 1,
-        "b": Refusal(Reason.VHID_CONFLICT, f"VHID 1 belongs to CarpGroup a on {NET}; leave vhid out to get a free one"),
+        "b": Refusal(Reason.VHID_CONFLICT, f"VHID 1 belongs to CarpGroup a on {NET}; create it anew without vhid to get a free one"),
         "c": 2,
         "d": 1,
     }
@@ -52,7 +52,9 @@ def test_two_that_share_one_network_of_several_conflict_there() -> None:
         claim(group("c", "10.78.0.2", created=NEW, vhid=7), OTHER),
     )
     assert (outcome["a"], outcome["c"]) == (7, 7)
-    assert outcome["b"] == Refusal(Reason.VHID_CONFLICT, "VHID 7 belongs to CarpGroup a on fd77::/64; leave vhid out to get a free one")
+    assert outcome["b"] == Refusal(
+        Reason.VHID_CONFLICT, "VHID 7 belongs to CarpGroup a on fd77::/64; create it anew without vhid to get a free one"
+    )
 
 
 def test_of_two_new_groups_the_older_gets_it() -> None:
@@ -67,7 +69,7 @@ def test_a_new_group_takes_nothing_from_one_that_runs_however_old_it_is() -> Non
     running = claim(group("young", "10.77.0.2", created=NEW), vhid=7, addresses=("10.77.0.2",), where=(NET,))
     assert run(old, running) == {
         "young": 7,
-        "old": Refusal(Reason.VHID_CONFLICT, f"VHID 7 belongs to CarpGroup young on {NET}; leave vhid out to get a free one"),
+        "old": Refusal(Reason.VHID_CONFLICT, f"VHID 7 belongs to CarpGroup young on {NET}; create it anew without vhid to get a free one"),
     }
     wants = claim(group("old", "10.77.0.2", created=OLD))
     assert run(wants, running)["old"] == Refusal(
@@ -167,7 +169,7 @@ def cluster(draw: st.DrawFn) -> list[Claim]:
     addresses, networks, vhids = [f"10.77.0.{number}" for number in range(6)], [NET, OTHER, "fd77::/64"], st.integers(1, 4)
     claims = []
     for number in range(draw(st.integers(1, 8))):
-        spec = {"vhid": draw(vhids)} if draw(st.booleans()) else {}
+        spec: dict[str, Any] = {"vhid": draw(vhids)} if draw(st.booleans()) else {}
         wanted = draw(st.sets(st.sampled_from(addresses), min_size=1, max_size=3))
         one = group(f"g{number}", *sorted(wanted), created=draw(st.sampled_from([OLD, NEW])), **spec)
         where = draw(st.sets(st.sampled_from(networks), max_size=2))

@@ -34,8 +34,8 @@ def a_carp_node(name: str = "a", version: int = 1, *, groups: Json | None = None
     return body(name, version, spec=spec or {}, status=told)
 
 
-def a_ring(name: str = "web", version: int = 1, **keys: bytes) -> Json:
-    made = ring_body(group(name), KeyRing(sign="key-1", keys=keys or {"key-1": b"x"}, owner=f"uid-{name}"), "ns")
+def a_ring(name: str = "web", version: int = 1, key: bytes = b"x") -> Json:
+    made = ring_body(group(name), KeyRing(sign="key-1", keys={"key-1": key}, owner=f"uid-{name}"), "ns")
     made["metadata"]["resourceVersion"] = str(version)
     return made
 
@@ -72,7 +72,7 @@ def test_everything_is_news_at_first() -> None:
     cache.put(Kind.NODE, a_node())
     cache.put(Kind.CARP_NODE, a_carp_node("b", groups={"db": "Master"}, spec={"groups": [{"name": "web"}]}))
     cache.put(Kind.SECRET, a_ring("db"))
-    assert cache.take_changes() == Changes({"web"}, {"db", "web"}, {"a", "b"}, {"b"})
+    assert cache.take_changes() == Changes(groups={"web"}, reports={"db", "web"}, nodes={"a", "b"}, written={"b"})
     assert not cache.take_changes(), "what is taken is not told again"
 
 
@@ -96,15 +96,26 @@ def test_versions_are_numbers(cache: Cache) -> None:
 
 
 def test_an_answer_to_a_write_that_comes_after_the_news_of_a_deletion_brings_nothing_back(cache: Cache) -> None:
-    cache.drop(Kind.GROUP, "web")
+    cache.drop(Kind.GROUP, a_group())
     assert told(cache, Kind.GROUP, a_group(version=9, status={"vhid": 7})) == Changes(groups={"web"}, reports=set())
     assert "web" not in cache.world.groups
 
 
 def test_a_new_object_of_the_name_is_another_one(cache: Cache) -> None:
-    cache.drop(Kind.GROUP, "web")
+    cache.drop(Kind.GROUP, a_group())
     cache.put(Kind.GROUP, a_group(version=10, uid="uid-new"))
     assert cache.world.groups["web"].uid == "uid-new"
+
+
+def test_the_news_of_a_deletion_that_comes_late_leaves_the_next_object_of_the_name(cache: Cache) -> None:
+    """The operator has made a CarpNode anew before it heard that the one before was deleted."""
+    cache.put(Kind.CARP_NODE, a_carp_node(version=10) | body("a", 10, uid="uid-new"))
+    cache.take_changes()
+    cache.drop(Kind.CARP_NODE, a_carp_node())
+    assert not cache.take_changes()
+    assert "a" in cache.world.carp_nodes
+    cache.put(Kind.CARP_NODE, body("a", 11, uid="uid-new", spec={"rollCall": 1}))
+    assert cache.world.carp_nodes["a"].roll_call == 1
 
 
 def test_what_is_being_deleted_is_gone(cache: Cache) -> None:
@@ -145,7 +156,7 @@ def test_what_could_not_be_acted_upon_comes_again(cache: Cache) -> None:
 
 @pytest.mark.parametrize("kind, name", [(Kind.GROUP, "x"), (Kind.NODE, "x"), (Kind.CARP_NODE, "x"), (Kind.SECRET, "x")])
 def test_dropping_what_was_never_known_is_no_news(cache: Cache, kind: Kind, name: str) -> None:
-    cache.drop(kind, name)
+    cache.drop(kind, body(name))
     assert not cache.take_changes()
 
 
@@ -153,7 +164,7 @@ def test_deleted_objects_are_not_remembered_for_ever(cache: Cache, monkeypatch: 
     monkeypatch.setattr("carp_operator.handlers.cache._REMEMBERED", 10)
     for number in range(50):
         cache.put(Kind.NODE, a_node(f"n{number}"))
-        cache.drop(Kind.NODE, f"n{number}")
+        cache.drop(Kind.NODE, a_node(f"n{number}"))
     assert len(cache._gone) == 10
 
 
@@ -174,7 +185,7 @@ def test_deleted_objects_are_not_remembered_for_ever(cache: Cache, monkeypatch: 
             Changes(groups={"web"}),
             id="a handover",
         ),
-        pytest.param(a_group(version=2, status={"vhid": 7}), Changes(reports={"web"}), id="its status"),
+        pytest.param(a_group(version=2, status={"vhid": 7}), Changes(statuses={"web"}), id="its status"),
     ],
 )
 def test_a_group(cache: Cache, after: Json, expected: Changes) -> None:
@@ -252,9 +263,9 @@ def test_an_answer_to_a_roll_call_is_told_for_every_group(cache: Cache) -> None:
 
 
 def test_a_node_and_a_carp_node_that_go(cache: Cache) -> None:
-    cache.drop(Kind.NODE, "a")
+    cache.drop(Kind.NODE, a_node())
     assert cache.take_changes() == Changes(nodes={"a"}, reports={"web", "db", "new"})
-    cache.drop(Kind.CARP_NODE, "a")
+    cache.drop(Kind.CARP_NODE, a_carp_node())
     assert cache.take_changes() == Changes(nodes={"a"}, reports={"web", "db", "new"})
 
 
@@ -267,7 +278,7 @@ def test_a_secret_is_told_to_those_that_name_it(cache: Cache) -> None:
     cache.take_changes()
     assert not told(cache, Kind.SECRET, a_secret(version=2, key="eA==", note="eA=="))
     assert told(cache, Kind.SECRET, a_secret(version=3, key="eQ==")) == Changes(groups={"web", "db"})
-    cache.drop(Kind.SECRET, "mine")
+    cache.drop(Kind.SECRET, a_secret())
     assert cache.take_changes() == Changes(groups={"web", "db"})
 
 
@@ -281,8 +292,8 @@ def test_of_a_users_secret_only_what_could_be_a_key_is_kept(cache: Cache) -> Non
 def test_a_ring_is_told_when_it_is_another_one(cache: Cache) -> None:
     assert not told(cache, Kind.SECRET, a_ring(version=2))
     assert cache.ring_versions["web"] == "2"
-    assert told(cache, Kind.SECRET, a_ring(version=3, **{"key-1": b"y"})) == Changes(reports={"web"})
-    cache.drop(Kind.SECRET, "kubecarp-key-web")
+    assert told(cache, Kind.SECRET, a_ring(version=3, key=b"y")) == Changes(reports={"web"})
+    cache.drop(Kind.SECRET, a_ring())
     assert cache.take_changes() == Changes(reports={"web"})
     assert (cache.world.rings, cache.ring_versions) == ({}, {})
 

@@ -57,7 +57,8 @@ def test_every_field_is_read() -> None:
     assert (found.virtual_mac, found.peer_mode, found.suspicion, found.hand_over_on_cordon) == (False, PeerMode.UNICAST, False, False)
     assert found.rotate_key == "now"
     assert found.handover == HandoverRequest(id="1", to="b", at=1_795_608_000.0)
-    assert (found.status.vhid, found.status.addresses) == (7, {"10.0.0.1", "2001:db8::1"})
+    assert found.status.vhid == 7
+    assert found.status.addresses == {"10.0.0.1", "2001:db8::1"}
     assert (found.status.master, found.status.transitions) == (MasterRecord(node="a", since=WHEN), 3)
     assert group(interface={"pattern": "^en"}).interface_pattern == "^en"
 

@@ -61,6 +61,16 @@ def test_a_handover_that_nobody_carried_out_is_taken_back(cluster: Cluster) -> N
     assert cluster.plan().again_in_s is None
 
 
+def test_nor_is_taking_it_back_forgotten_when_it_cannot_be_written(cluster: Cluster) -> None:
+    ask(cluster)
+    cluster.reconcile()
+    cluster.now += HANDOVER_LIFE_S
+    cluster.reconcile(lambda kind, _: kind is Kind.CARP_NODE)
+    assert passed_on(cluster) != {}
+    cluster.reconcile()
+    assert passed_on(cluster) == {}
+
+
 @pytest.mark.parametrize("late_s", [HANDOVER_LIFE_S, -HANDOVER_LIFE_S])
 def test_an_old_handover_is_not_carried_out_nor_one_of_the_future(cluster: Cluster, late_s: float) -> None:
     at = cluster.time

@@ -127,9 +127,7 @@ def test_with_one_key_nothing_is_to_do(settled: bool) -> None:
 
 def test_a_rotation_walks_through_accept_send_and_drop() -> None:
     accept = step(ring(key_1=ONE), rotate="now")
-    assert accept == ring("key-1", key_1=ONE, key_3=THREE, rotated_for="now") or accept == ring(
-        "key-1", key_1=ONE, key_2=THREE, rotated_for="now"
-    )
+    assert accept == ring("key-1", key_1=ONE, key_2=THREE, rotated_for="now")
     assert accept is not None
     assert accept.accept == ("key-2",)
     assert step(accept, rotate="now", settled=False) is None, "not before everybody believes the new one"
@@ -166,7 +164,7 @@ def test_a_secret_that_is_not_named_any_more_leaves_its_key() -> None:
 @pytest.mark.parametrize("known", [(), ("key-1",), ("key-3", "key-12")])
 def test_no_name_ever_stands_for_two_keys(known: tuple[str, ...]) -> None:
     number = 1 + max([0, *(int(name.removeprefix("key-")) for name in known)])
-    assert step(None, known=known) == ring(f"key-{number}", **{f"key_{number}": THREE})
+    assert step(None, known=known) == KeyRing(sign=f"key-{number}", keys={f"key-{number}": THREE}, owner="uid-web")
 
 
 @pytest.mark.parametrize(
@@ -210,9 +208,9 @@ def pairs(cluster: Cluster, name: str = "web") -> Iterator[tuple[str, str]]:
                 yield one, other
 
 
-def running(**spec: object) -> Cluster:
+def running() -> Cluster:
     cluster = Cluster()
-    cluster.apply_group("web", **spec)
+    cluster.apply_group("web")
     cluster.settle()
     return cluster
 
@@ -239,8 +237,7 @@ def test_a_group_that_was_made_anew_gets_a_key_of_its_own() -> None:
     cluster = running()
     ring_before = cluster.objects[Kind.SECRET]["kubecarp-key-web"]
     cluster.delete(Kind.GROUP, "web")
-    ring_before["metadata"] |= {"uid": "not-collected-yet", "resourceVersion": "0"}
-    cluster.put(Kind.SECRET, ring_before)
+    cluster.put(Kind.SECRET, ring_before | {"metadata": ring_before["metadata"] | {"uid": "not-collected-yet"}})
     cluster.apply_group("web")
     cluster.settle()
     assert set(cluster.secret("kubecarp-key-web")) == {"sign", "key-2"}

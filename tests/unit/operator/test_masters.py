@@ -102,6 +102,15 @@ def test_a_master_outside_of_the_cluster() -> None:
     assert Scene().hears("b", "10.77.0.200").not_ready("b").look() == Masters()
 
 
+def test_while_one_has_just_stepped_down_the_report_of_the_next_is_on_its_way() -> None:
+    scene = Scene().says("a", "Backup", at=T).says("b", "Backup", at=T - 100)
+    masters = scene.look(T + 0.25)
+    assert (masters.node, masters.between) == ("", True)
+    assert masters.again_in_s == pytest.approx(SETTLE_S - 0.25)
+    assert scene.look(T + SETTLE_S) == Masters()
+    assert scene.not_ready("a").look(T + 0.25) == Masters(), "what a dead node said last is no news"
+
+
 def test_the_newest_claim_wins_at_once() -> None:
     scene = Scene().says("a", at=T - 100).says("b", at=T)
     masters = scene.look(T + 0.2)

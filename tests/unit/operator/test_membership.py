@@ -100,7 +100,8 @@ def test_without_a_member_reasons_are_counted() -> None:
     assert refusal is not None
     assert refusal.reason is Reason.NO_ELIGIBLE_NODE
     assert refusal.message == (
-        "no node can be a member: 2 nodes not selected by nodeSelector; 1 node without an agent that reports (does the DaemonSet run there?)"
+        "no node can be a member: 2 nodes not selected by nodeSelector; "
+        "1 node without an agent that reports (does the DaemonSet run there?)"
     )
 
 

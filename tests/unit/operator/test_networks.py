@@ -1,6 +1,7 @@
 """On which interface a group runs, by the rule of the sidecar, and on which networks its VHID must be unique."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -70,12 +71,12 @@ def test_networks_are_those_of_the_interfaces() -> None:
     ],
 )
 def test_networks_while_no_member_has_told_any(addresses: tuple[str, ...], interface_name: str | None, expected: set[str]) -> None:
-    spec = {"interface": {"name": interface_name}} if interface_name else {}
+    spec: dict[str, Any] = {"interface": {"name": interface_name}} if interface_name else {}
     assert networks_of(place_of(group("web", *addresses, **spec)), [None]) == expected
 
 
 def test_an_entry_of_a_carp_node_has_a_place_too() -> None:
-    for spec in ({}, {"interface": {"name": "eth1"}}, {"interface": {"pattern": "^e"}}):
-        of_group = place_of(group("web", "10.77.0.9/24", **spec))
+    for spec in ({"name": "eth1"}, {"pattern": "^e"}, {}):
+        of_group = place_of(group("web", "10.77.0.9/24", interface=spec))
         entry = {"addresses": ["10.77.0.9/24"], "interface": of_group.interface, "interfacePattern": of_group.pattern}
         assert place_of_entry(entry) == of_group

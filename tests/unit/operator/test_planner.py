@@ -269,8 +269,50 @@ def test_a_host_that_died_is_asked_once_and_then_forgotten(cluster: Cluster) -> 
     cluster.agents[heir].report()
     for _ in range(3):
         cluster.now += 3
-        plan = cluster.reconcile()
+        cluster.reconcile()
         assert cluster.status("web")["master"]["node"] == heir
         assert cluster.condition("web", "SplitBrain")[0] == "False"
-    assert plan.again_in_s is None
+    assert cluster.plan().again_in_s is None
     assert cluster.status("web")["transitions"] == 2
+
+
+def test_a_handover_is_not_told_as_a_lost_master(cluster: Cluster) -> None:
+    master, heir = cluster.status("web")["master"]["node"], cluster.status("web")["next"]
+    cluster.now += 100
+    cluster.events.clear()
+    cluster.agents[master].set_state("web", "Backup", "successor-heard")
+    cluster.agents[master].report()
+    plan = cluster.reconcile()
+    assert (plan.statuses, plan.events, plan.again_in_s) == ((), (), 1.0)
+    cluster.agents[heir].set_state("web", "Master", "master-bowed-out")
+    cluster.agents[heir].report()
+    cluster.reconcile()
+    assert [str(event.reason) for event in cluster.events] == ["Handover"]
+
+
+def test_a_master_that_nobody_succeeds_is_told_a_second_later(cluster: Cluster) -> None:
+    master = cluster.status("web")["master"]["node"]
+    cluster.now += 100
+    cluster.events.clear()
+    cluster.agents[master].set_state("web", "Backup", "successor-heard")
+    cluster.agents[master].report()
+    cluster.reconcile()
+    cluster.now += 1
+    cluster.reconcile()
+    assert [str(event.reason) for event in cluster.events] == ["MasterLost"]
+    assert cluster.plan().again_in_s is None
+
+
+def test_a_write_that_time_brought_about_is_made_good_too(cluster: Cluster) -> None:
+    """Nothing changed in the world, so there is nothing to give back when writing fails."""
+    master = cluster.status("web")["master"]["node"]
+    cluster.now += 100
+    cluster.agents[master].set_state("web", "Backup", "successor-heard")
+    cluster.agents[master].report()
+    cluster.reconcile()
+    cluster.now += 1
+    cluster.reconcile(lambda kind, _: kind is Kind.GROUP)
+    assert "master" in cluster.status("web")
+    cluster.reconcile()
+    assert "master" not in cluster.status("web")
+    assert cluster.plan().statuses == ()

@@ -1,5 +1,6 @@
 """Ranks: named as given, the others below, far apart, and in another order for every group."""
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -13,7 +14,7 @@ NAMES = st.sets(st.integers(0, 400).map("node-{}".format), max_size=320)
 
 def distances(ranks: dict[str, int]) -> list[int]:
     places = sorted(rank for rank in ranks.values() if rank < 255)
-    return [b - a for a, b in zip(places, places[1:], strict=False)]
+    return [b - a for a, b in itertools.pairwise(places)]
 
 
 @given(NAMES, st.dictionaries(st.integers(0, 400).map("node-{}".format), st.integers(0, 255), max_size=64))

@@ -107,7 +107,7 @@ def test_a_refused_change_of_a_group_whose_status_was_never_written_claims_nothi
     cluster.apply_group("db", "10.77.0.101")
     cluster.objects[Kind.GROUP]["db"]["metadata"]["creationTimestamp"] = "2099-01-01T00:00:00Z"
     cluster.restart()
-    cluster.reconcile(lambda kind, name: name == "web")
+    cluster.reconcile(lambda _kind, name: name == "web")
     cluster.apply_group("web", "10.77.0.101", authentication={"secretRef": {"name": "missing"}})
     cluster.restart()
     cluster.settle()

@@ -228,7 +228,10 @@ def test_what_a_sidecar_would_run_is_not_refused(title: str) -> None:
         ({"advertisementInterval": "5ms"}, "advertisement_interval: 0.005s is outside 10ms to 60s, the range of Strict mode"),
         (
             {"interface": {"pattern": "(eth"}},
-            "interface_pattern: '(eth' is not a regular expression: missing ), unterminated subpattern at position 0; write for example ^en",
+            (
+                "interface_pattern: '(eth' is not a regular expression: missing ), unterminated subpattern at position 0; "
+                "write for example ^en"
+            ),
         ),
         (
             {"advertisementInterval": "1500ms", "authentication": {"mode": "Compatible"}},
