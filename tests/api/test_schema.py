@@ -1,6 +1,7 @@
 """What the API server refuses at `kubectl apply`, with the sentence a user reads; what it fills in; and how kubectl shows it."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_a_group_with_nothing_but_addresses_gets_every_default(api: KubeClient) 
     ],
     ids=["32 addresses", "any family and prefix", "64 priorities", "many with priority 0", "the shortest interval", "the longest interval"],
 )
-def test_the_bounds_themselves_are_accepted(api: KubeClient, spec: dict[str, object]) -> None:
+def test_the_bounds_themselves_are_accepted(api: KubeClient, spec: dict[str, Any]) -> None:
     group = carp_group(**spec) if "addresses" not in spec else carp_group() | {"spec": spec}
     assert api.create(group)["spec"].items() >= spec.items()
 

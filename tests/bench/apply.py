@@ -51,9 +51,8 @@ def one_run(cluster: Cluster) -> dict[str, float]:
     offset = (started - seen.started_s) * 1000
     answers = [claim["from_ms"] for claim in seen.claims]
     assert seen.first_answer_ms is not None
-    return dict(
-        zip(STEPS, ((applied - started) * 1000, min(answers) - offset, seen.first_answer_ms - offset, (is_ready - started) * 1000), strict=True)
-    )
+    moments = ((applied - started) * 1000, min(answers) - offset, seen.first_answer_ms - offset, (is_ready - started) * 1000)
+    return dict(zip(STEPS, moments, strict=True))
 
 
 def clean(cluster: Cluster) -> None:
@@ -86,8 +85,9 @@ def write(runs: list[dict[str, float]]) -> None:
     lines = [
         "# From `kubectl apply` to an answer",
         "",
-        f"Milliseconds since kubectl was started, {len(runs)} runs, a CarpGroup with nothing but an address, three nodes. API server, etcd,",
-        f"operator, agents, sidecars and the client share one machine ({about['cores']} cores, {about['machine']}, Python {about['python']}).",
+        f"Milliseconds since kubectl was started, {len(runs)} runs, a CarpGroup with nothing but an address, three nodes.",
+        "API server, etcd, operator, agents, sidecars and the client share one machine",
+        f"({about['cores']} cores, {about['machine']}, Python {about['python']}).",
         f"`{about['command']}` makes this page anew.",
         "",
         "| step | median | fastest | slowest |",

@@ -80,7 +80,7 @@ class FakeSidecar:
         ready.set()
         await self._ended.wait()
         await self._control.close()
-        while len(asyncio.all_tasks()) > 1:  # a client that came at the last moment
+        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110  a client that came at the last moment
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.005)
 
