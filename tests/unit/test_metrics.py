@@ -1,11 +1,17 @@
 """The metrics page: what a status document becomes, and that the documentation lists exactly that."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from carp_agent.agent import Stats
+from carp_agent.endpoints import page
+from carp_agent.kubeapi import Contact
+from carp_agent.logs import Log
+from carp_operator.metrics import Metrics as OperatorMetrics
 from carp_sidecar.console.metrics import render
 from carp_sidecar.measurements import Histogram, Measurements
 from unit.fake_daemon import group_status, status_document
@@ -93,15 +99,29 @@ def test_no_groups_is_a_page() -> None:
     assert samples(status_document())[key("carp_config_generation")] == 4
 
 
-def test_documentation_lists_exactly_the_metrics() -> None:
+def sidecar_page() -> str:
     measurements = Measurements()
     measurements.observe_takeover("intranet", 0.001)
-    text = render(full_status(), measurements)[0].decode()
-    exported = {}
-    for line in text.splitlines():
-        if match := re.match(r"# TYPE (carp_\w+) (\w+)", line):
-            exported[match[1]] = match[2]
-    documented = dict(re.findall(r"^\| `(carp_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
+    return render(full_status(), measurements)[0].decode()
+
+
+def agent_page() -> str:
+    stats = Stats(Contact(Log("info")))
+    stats.contact.last = 1.0
+    return page("/metrics", stats, 2.0)[1]
+
+
+def operator_page() -> str:
+    return OperatorMetrics().text(None).decode()
+
+
+@pytest.mark.parametrize(
+    "prefix, exposition", [("carp_agent_", agent_page), ("carp_operator_", operator_page), ("carp_(?!agent_|operator_)", sidecar_page)]
+)
+def test_documentation_lists_exactly_the_metrics(prefix: str, exposition: Callable[[], str]) -> None:
+    types = re.findall(r"^# TYPE (carp_\w+) (\w+)$", exposition(), re.MULTILINE)
+    exported = {name: kind for name, kind in types if not name.endswith("_created")}
+    documented = dict(re.findall(rf"^\| `({prefix}\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
     assert documented == exported
 
 
