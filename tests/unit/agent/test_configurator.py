@@ -15,6 +15,7 @@ from carp_agent.errors import ApiError
 from carp_agent.kubeapi import Connection
 from unit.agent.fake_api import SECRETS, group, key_ring
 from unit.agent.fake_sidecar import FakeSidecar
+from unit.agent.tls_server import wait_for
 
 KEY = "11" * 32
 
@@ -128,6 +129,7 @@ def test_a_sidecar_that_does_not_answer(world: World, monkeypatch: pytest.Monkey
     monkeypatch.setattr("carp_agent.sidecar._RELOAD_S", 0.0)
     outcome = world.configurator.apply(node(group()), world.running)
     assert outcome.problems == ("the sidecar did not answer within 0 s",)
+    wait_for(lambda: world.sidecar.daemon.calls, "the sidecar has heard it all the same")
     world.sidecar.stop()
     assert world.configurator.apply(node(group(advskew=1), generation=2), None).problems == ()
 
