@@ -190,8 +190,9 @@ def test_a_failing_health_check_is_told_and_moves_the_address(cluster: Cluster) 
     cluster.api.wait(GROUP, "web", lambda group: group["status"]["master"]["node"] != sick, "has another master", timeout_s=20)
     told = wait_condition(cluster.api, "web", "Degraded", "True", "HealthCheckFailed")
     assert told["message"].startswith(f"health check service fails on {sick}: ")
-    event = next(event for event in cluster.api.list(EVENT, "default") if event["reason"] == "HealthCheckFailed")
-    assert event["related"]["name"] == sick
+    uid = cluster.api.get(GROUP, "web")["metadata"]["uid"]
+    events = [event for event in cluster.api.list(EVENT, "default") if event["regarding"].get("uid") == uid]
+    assert sick in [event["related"]["name"] for event in events if event["reason"] == "HealthCheckFailed"]
 
 
 def test_what_a_node_pays(cluster: Cluster, record_property: Callable[[str, object], None]) -> None:
