@@ -20,7 +20,7 @@ from carp_operator.kube.api import Api, ApiError, Json
 from carp_operator.kube.bodies import carp_node_body, event_body, ring_body, status_body
 from carp_operator.metrics import Metrics
 from carp_operator.plan.events import Event
-from carp_operator.plan.planner import CarpNodeWrite, Plan, Planner
+from carp_operator.plan.planner import CarpNodeWrite, Changes, Plan, Planner
 from carp_operator.plan.world import KeyRing
 
 from .cache import Cache, Kind
@@ -52,6 +52,9 @@ class Reconciler:
         self._identity = identity
         self._woken = asyncio.Event()
         self._failures = 0
+        self._owed: list[Changes] = []
+        self._retry_at = 0.0
+        """When to try again what is owed (monotonic)."""
         self.last_round_s = time.monotonic()
         """When the loop last went round (monotonic): a loop that hangs is to be restarted."""
 
@@ -69,42 +72,52 @@ class Reconciler:
             again_in_s = await self._round()
 
     async def _wait(self, longest_s: float | None) -> None:
-        """Until woken, or until something must be looked at again."""
+        """Until woken, or until something must be looked at or tried again."""
+        waits = [_LONGEST_WAIT_S] if longest_s is None else [_LONGEST_WAIT_S, longest_s]
+        if self._owed:
+            waits.append(self._retry_at - time.monotonic())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), _LONGEST_WAIT_S if longest_s is None else min(_LONGEST_WAIT_S, longest_s))
+            await asyncio.wait_for(self._woken.wait(), max(0.0, min(waits)))
         self._woken.clear()
 
     async def _round(self) -> float | None:
         """Plans and applies what changed; gives the seconds after which to look again."""
+        if self._owed and time.monotonic() >= self._retry_at:
+            for owed in self._owed:
+                self._cache.give_back(owed)
+            self._owed = []
         changes = self._cache.take_changes()
         started = time.monotonic()
         plan = self._planner.plan(self._cache.world, changes, time.time())
         if not _writes_anything(plan):
             return plan.again_in_s
-        try:
-            await self._apply(plan)
-        except ApiError as error:
-            self._cache.give_back(changes)
-            self._metrics.reconciles.labels("error").inc()
-            self._failures += 1
-            delay_s = min(_RETRY_S[1], _RETRY_S[0] * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311  jitter
-            _log.warning("not everything could be written, trying again in %.1f s: %s", delay_s, error)
-            self._woken.clear()
-            await asyncio.sleep(delay_s)
-            self.wake()
-            return 0.0
-        self._failures = 0
-        self._metrics.reconciles.labels("ok").inc()
+        errors = await self._apply(plan)
+        self._metrics.reconciles.labels("error" if errors else "ok").inc()
         self._metrics.duration.observe(time.monotonic() - started)
         self._metrics.last_reconcile.set_to_current_time()
+        if errors:
+            self._owe(changes, errors[0])
+        elif not self._owed:
+            self._failures = 0
         return plan.again_in_s
 
-    async def _apply(self, plan: Plan) -> None:
-        """Raises the first ApiError after everything else of its step was tried."""
-        await _each(plan.rings, self._write_ring)
-        await _each(plan.carp_nodes, self._write_carp_node)
-        await _each(plan.events, self._write_event)
-        await _each(plan.statuses, self._write_status)
+    def _owe(self, changes: Changes, error: ApiError) -> None:
+        """What could not be written is tried again later; what changes meanwhile does not wait for it."""
+        self._failures += 1
+        longest_s = min(_RETRY_S[1], _RETRY_S[0] * 2 ** min(self._failures, 10))
+        delay_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311  jitter
+        self._owed.append(changes)
+        self._retry_at = time.monotonic() + delay_s
+        _log.warning("not everything could be written, trying again in %.1f s: %s", delay_s, error)
+
+    async def _apply(self, plan: Plan) -> list[ApiError]:
+        """What went wrong. One object that cannot be written holds up no other, but no CarpNode may name a key that is not there."""
+        errors = await _each(plan.rings, self._write_ring)
+        if not errors:
+            errors += await _each(plan.carp_nodes, self._write_carp_node)
+        errors += await _each(plan.events, self._write_event)
+        errors += await _each(plan.statuses, self._write_status)
+        return errors
 
     async def _write_ring(self, item: tuple[CarpGroup, KeyRing]) -> None:
         group, ring = item
@@ -157,8 +170,8 @@ def _writes_anything(plan: Plan) -> bool:
     return bool(plan.rings or plan.carp_nodes or plan.statuses or plan.events)
 
 
-async def _each(items: Iterable[_T], write: Callable[[_T], Awaitable[None]]) -> None:
-    """Writes every item, in order, a few at a time; raises the first error when all were tried."""
+async def _each(items: Iterable[_T], write: Callable[[_T], Awaitable[None]]) -> list[ApiError]:
+    """Writes every item, in order, a few at a time; gives what went wrong."""
     queue = iter(items)
     errors: list[ApiError] = []
 
@@ -170,5 +183,4 @@ async def _each(items: Iterable[_T], write: Callable[[_T], Awaitable[None]]) -> 
                 errors.append(error)
 
     await asyncio.gather(*(work() for _ in range(_PARALLEL)))
-    if errors:
-        raise errors[0]
+    return errors
