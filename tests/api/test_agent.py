@@ -238,7 +238,8 @@ def test_a_master_dies_while_the_api_is_away(pair: Cluster, control_plane: Contr
     assert abs(told - happened) < 0.01
     log = pair["b"].agent_log()
     if outage == "stopped":
-        assert log.count("the API server cannot be used") == 1
+        # One line for an outage and not one for each try; a server that starts may answer, refuse, and answer.
+        assert 1 <= log.count("the API server cannot be used") <= 2
         wait_until(lambda: "the API server answers again" in pair["b"].agent_log(), 5, "the end of the outage is logged")
 
 
