@@ -76,7 +76,6 @@ class Plan:
 class _Known:
     """What is remembered of one group."""
 
-    uid: str
     membership: Membership
     claim: Claim
     invalid: Refusal | None
@@ -134,7 +133,7 @@ class Planner:
     def plan(self, world: World, changes: Changes, now: float) -> Plan:
         """What to write; ``now`` in seconds since 1970."""
         draft = _Draft(now)
-        gone = [name for name, known in self._known.items() if name not in world.groups or world.groups[name].uid != known.uid]
+        gone = self._known.keys() - world.groups.keys()
         for name in gone:
             self._touch(world, name, draft)
             self._spread(name, {})
@@ -170,7 +169,8 @@ class Planner:
             self._weigh_group(world, world.groups[name], select_members(world.groups[name], world))
         for name in self._known.keys() - stale if changes.nodes else ():
             known = self._known[name]
-            if known.membership.judge(world.groups[name], world, changes.nodes) or not known.wanted.keys().isdisjoint(changes.nodes):
+            touched = known.membership.judge(world.groups[name], world, changes.nodes)
+            if touched or not known.membership.nodes or not known.wanted.keys().isdisjoint(changes.nodes):
                 stale.add(name)
                 self._weigh_group(world, world.groups[name], known.membership)
         return stale
@@ -195,7 +195,7 @@ class Planner:
         networks = networks_of(place, interfaces)
         claim = Claim(group, networks, _running(world, group, networks))
         if known is None:
-            self._known[group.name] = _Known(group.uid, membership, claim, invalid)
+            self._known[group.name] = _Known(membership, claim, invalid)
         else:
             known.membership, known.claim, known.invalid = membership, claim, invalid
         source = source_key(group, world.secrets)

@@ -87,6 +87,13 @@ def test_another_reason_is_another_event(cluster: Cluster) -> None:
         assert [(one[0], one[1].partition(":")[0]) for one in told(cluster)] == [("NotAccepted", reason)]
 
 
+def test_a_refusal_that_comes_back_is_another_event(cluster: Cluster) -> None:
+    for address in ("10.77.0.1", "198.51.100.1") * 3:
+        cluster.apply_group("web", address, priorities=RANKED)
+        cluster.settle()
+    assert len({event.name for event in cluster.events}) == len(cluster.events) == 6
+
+
 def test_a_host_that_dies(cluster: Cluster) -> None:
     cluster.agents["a"].up = cluster.agents["a"].reporting = False
     cluster.agents["b"].set_state("web", "Master", "master-host-dead")

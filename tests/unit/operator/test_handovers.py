@@ -64,6 +64,7 @@ def test_a_handover_that_nobody_carried_out_is_taken_back(cluster: Cluster) -> N
 def test_nor_is_taking_it_back_forgotten_when_it_cannot_be_written(cluster: Cluster) -> None:
     ask(cluster)
     cluster.reconcile()
+    cluster.reconcile()
     cluster.now += HANDOVER_LIFE_S
     cluster.reconcile(lambda kind, _: kind is Kind.CARP_NODE)
     assert passed_on(cluster) != {}

@@ -129,3 +129,48 @@ def test_groups_of_different_networks_may_share_a_vhid_on_one_node() -> None:
     cluster.settle()
     assert {cluster.status(name)["vhid"] for name in ("web", "db")} == {1}
     assert {name: len(agent.running) for name, agent in cluster.agents.items()} == dict.fromkeys(NODES, 2)
+
+
+def test_a_group_that_is_half_way_to_another_network_keeps_its_vhid_on_both() -> None:
+    """Its CarpNodes were written in part when the operator died."""
+    cluster = Cluster()
+    for number, name in enumerate(NODES, 1):
+        cluster.agents[name].interfaces.append({"name": "eth1", "state": "Up", "addresses": [f"192.0.2.{number}/24"]})
+    cluster.apply_group("web")
+    cluster.settle()
+    cluster.apply_group("web", "192.0.2.100")
+    cluster.reconcile(lambda kind, name: (kind, name) == (Kind.CARP_NODE, "b"))
+    assert {entry["addresses"][0] for entry in cluster.entries("web").values()} == {"10.77.0.100", "192.0.2.100"}
+    cluster.apply_group("db", "10.77.0.101")
+    cluster.restart()
+    cluster.reconcile()
+    assert cluster.status("db")["vhid"] == 2
+
+
+def test_what_is_left_of_a_node_that_is_gone_counts_for_nothing(cluster: Cluster) -> None:
+    """Until the garbage collector comes."""
+    left = cluster.objects[Kind.CARP_NODE]["a"]
+    cluster.delete(Kind.NODE, "a")
+    cluster.put(Kind.CARP_NODE, left | {"metadata": left["metadata"] | {"uid": "left"}})
+    cluster.apply_group("web", authentication={"secretRef": {"name": "missing"}})
+    cluster.restart()
+    cluster.reconcile()
+    assert cluster.status("web")["summary"]["members"] == "2/2"
+
+
+def test_where_a_group_would_be_is_known_of_nodes_that_are_not_selected(cluster: Cluster) -> None:
+    """Its VHID is reserved there, whoever asks first."""
+    cluster.apply_group("web", nodeSelector=SELECT)
+    cluster.settle()
+    cluster.apply_group("db", "10.77.0.101", vhid=1)
+    cluster.settle()
+    cluster.agents["a"].interfaces[0]["addresses"] = ["10.77.0.1/24", "fd77::1/64"]
+    cluster.settle()
+    refusal = cluster.condition("db", "Accepted")
+    assert refusal[1:] == (
+        "VhidConflict",
+        "VHID 1 belongs to CarpGroup web on 10.77.0.0/24, fd77::/64; create it anew without vhid to get a free one",
+    )
+    cluster.restart()
+    cluster.settle()
+    assert cluster.condition("db", "Accepted") == refusal

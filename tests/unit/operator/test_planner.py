@@ -64,6 +64,16 @@ def test_the_best_is_told_first_so_that_it_becomes_master() -> None:
     assert [name for kind, name in cluster.writes if kind is Kind.CARP_NODE] == ["b", "c", "a"]
 
 
+def test_the_best_of_any_group_comes_before_those_that_only_wait() -> None:
+    cluster = Cluster()
+    cluster.settle()
+    for number, order in enumerate(("abc", "cba")):
+        ranks = [{"node": node, "priority": 200 - 50 * place} for place, node in enumerate(order)]
+        cluster.apply_group(f"g{number}", f"10.77.0.{100 + number}", priorities=ranks)
+    cluster.reconcile()
+    assert [name for kind, name in cluster.writes if kind is Kind.CARP_NODE] == ["a", "c", "b"]
+
+
 def test_what_is_written_once_is_not_written_again(cluster: Cluster) -> None:
     plan = cluster.plan()
     assert (plan.rings, plan.carp_nodes, plan.statuses, plan.events, plan.again_in_s) == ((), (), (), (), None)

@@ -113,3 +113,14 @@ def test_a_refused_change_of_a_group_whose_status_was_never_written_claims_nothi
     cluster.settle()
     assert cluster.status("web")["addresses"] == ["10.77.0.100"]
     assert accepted(cluster, "db") == ("True", "Accepted")
+
+
+def test_a_selector_is_part_of_a_change_that_is_refused(cluster: Cluster) -> None:
+    """Half of what somebody wrote is nothing that anybody wanted."""
+    before = cluster.entries("web")
+    selector = {"matchLabels": {"zone": "moon"}}
+    cluster.apply_group("web", nodeSelector=selector, vhid=9, priorities=[{"node": "a", "priority": 255}])
+    cluster.add_node("b", labels={"zone": "moon"})
+    cluster.settle()
+    assert accepted(cluster) == ("False", "VhidChanged")
+    assert cluster.entries("web") == before

@@ -373,6 +373,7 @@ def test_a_member_that_is_master_and_not_ready_is_not_said_to_wait(cluster: Clus
     cluster.reconcile()
     assert cluster.status("web")["master"]["node"] == "a"
     assert cluster.condition("web", "Degraded")[2] == "a has the addresses, but the node is not ready"
+    assert next(one["state"] for one in cluster.status("web")["members"] if one["node"] == "a") == "Master"
 
 
 def test_the_most_urgent_complaint_comes_first(cluster: Cluster) -> None:
