@@ -191,6 +191,13 @@ REFUSED_LATER = [
         "Secret mine is not in the operator's namespace; create it there, or leave secretRef out to have a key made",
     ),
     RefusedLater(
+        "another Secret has the name of the group's key ring",
+        "SecretTaken",
+        _with(),
+        "Secret kubecarp-key-web is not the operator's, and the group's keys go by this name; delete it, or name the group otherwise",
+        secrets={"kubecarp-key-web": {"key": "9f" * 32}},
+    ),
+    RefusedLater(
         "the Secret has no key",
         "KeyMissing",
         _with(authentication={"secretRef": {"name": "mine"}}),

@@ -283,27 +283,28 @@ class Cluster:
         return plan
 
     def reconcile(self, lost: Lost = never) -> Plan:
-        """One round: a step in which a write is lost is the last one, as in the reconciler."""
+        """One round, as in the reconciler: a write that is lost holds up no other, but no CarpNode may name a key that is not there."""
         if not self.lagging:
             self.deliver()
         self.writes = []
         changes = self.cache.take_changes()
         plan = self.planner.plan(self.cache.world, changes, self.now)
-        steps: list[list[tuple[Kind, str, Callable[[], None]]]] = [
-            [(Kind.SECRET, key_ring_name(group.name), self._ring_writer(group, ring)) for group, ring in plan.rings],
-            [(Kind.CARP_NODE, write.name, self._spec_writer(carp_node_body(write))) for write in plan.carp_nodes],
-            [(Kind.GROUP, name, self._status_writer(name, status)) for name, status in plan.statuses],
-        ]
-        for number, step in enumerate(steps):
-            if number == len(steps) - 1:
-                self.events += plan.events
-            kept = [write for kind, name, write in step if not lost(kind, name)]
-            for write in kept:
-                write()
-            if len(kept) < len(step):
-                self.cache.give_back(changes)
-                break
+        rings = [(Kind.SECRET, key_ring_name(group.name), self._ring_writer(group, ring)) for group, ring in plan.rings]
+        specs = [(Kind.CARP_NODE, write.name, self._spec_writer(carp_node_body(write))) for write in plan.carp_nodes]
+        statuses = [(Kind.GROUP, name, self._status_writer(name, status)) for name, status in plan.statuses]
+        complete = self._write(rings, lost)
+        complete = complete and self._write(specs, lost)
+        self.events += plan.events
+        if not self._write(statuses, lost) or not complete:
+            self.cache.give_back(changes)
         return plan
+
+    def _write(self, step: list[tuple[Kind, str, Callable[[], None]]], lost: Lost) -> bool:
+        """Whether nothing was lost."""
+        kept = [write for kind, name, write in step if not lost(kind, name)]
+        for write in kept:
+            write()
+        return len(kept) == len(step)
 
     def settle(self) -> None:
         """Until nothing is left to do for anybody."""

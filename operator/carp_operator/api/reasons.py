@@ -41,6 +41,8 @@ class Reason(StrEnum):
     """The selected nodes have no interface that fits."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  a word, not a secret
     """authentication.secretRef names a Secret that is not there."""
+    SECRET_TAKEN = "SecretTaken"  # noqa: S105
+    """A Secret that is not the operator's has the name of the group's key ring."""
     KEY_MISSING = "KeyMissing"
     """The Secret has no key or password in it."""
     KEY_INVALID = "KeyInvalid"

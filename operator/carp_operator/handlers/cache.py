@@ -17,7 +17,7 @@ from carp_operator.api.node import Node, read_carp_node, read_node
 from carp_operator.kube.bodies import read_ring, read_secret
 from carp_operator.plan.keys import KEY_FIELDS
 from carp_operator.plan.planner import Changes
-from carp_operator.plan.world import World
+from carp_operator.plan.world import KeyRing, World
 
 _log = logging.getLogger(__name__)
 
@@ -180,20 +180,19 @@ class Cache:
     # ---- secrets ----------------------------------------------------------------------------------------------
 
     def _put_secret(self, name: str, body: Body) -> None:
-        if body.get("type") == KEY_RING_TYPE:
-            self._put_ring(body)
+        if (found := read_ring(body)) is not None:
+            self._put_ring(*found, str(body["metadata"].get("resourceVersion", "")))
             return
-        entries = {field: value for field, value in read_secret(body).items() if field in KEY_FIELDS}
+        ours = body.get("type") == KEY_RING_TYPE
+        entries = {} if ours else {field: value for field, value in read_secret(body).items() if field in KEY_FIELDS}
         if self.world.secrets.get(name) != entries:
             self.world.secrets[name] = entries
             self._touch_users(name)
 
-    def _put_ring(self, body: Body) -> None:
-        found = read_ring(body)
-        if found is None:
-            return
-        name, ring = found
-        self.ring_versions[name] = str(body["metadata"].get("resourceVersion", ""))
+    def _put_ring(self, name: str, ring: KeyRing, version: str) -> None:
+        self.ring_versions[name] = version
+        if self.world.secrets.pop(key_ring_name(name), None) is not None:
+            self._touch_users(key_ring_name(name))
         if self.world.rings.get(name) != ring:
             self.world.rings[name] = ring
             self._changes.reports.add(name)
@@ -208,7 +207,7 @@ class Cache:
             del self.ring_versions[group]
 
     def _touch_users(self, secret: str) -> None:
-        self._changes.groups |= {name for name, group in self.world.groups.items() if group.secret == secret}
+        self._changes.groups |= {name for name, group in self.world.groups.items() if secret in (group.secret, key_ring_name(name))}
 
 
 def _wishes(group: CarpGroup) -> tuple[object, ...]:

@@ -72,7 +72,8 @@ def carry_on(world: World, group: CarpGroup, refusal: Refusal, membership: Membe
         entries[node] = refresh_entry(entry, demotion)
         members[node] = Member(node=node, advskew=entry.get("advskew", 0), demotion=demotion, interface=membership.nodes.get(node))
     ranked = dict(sorted(members.items(), key=lambda item: (item[1].advskew, item[0])))
-    return Decision(refusal, ranked, entries, world.rings.get(group.name, before) if entries else None)
+    lost = before if entries and refusal.reason is not Reason.SECRET_TAKEN else None
+    return Decision(refusal, ranked, entries, world.rings.get(group.name, lost) if entries else None)
 
 
 def _known_keys(world: World, group: str) -> frozenset[str]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from carp_operator.api.group import CarpGroup
+from carp_operator.api.names import key_ring_name
 from carp_operator.api.reasons import Reason
 from carp_protocol.auth import PASSWORD_LENGTH
 from carp_protocol.config import Mode
@@ -30,7 +31,10 @@ KEY_FIELDS = frozenset({"key", "password"})
 
 
 def source_key(group: CarpGroup, secrets: Mapping[str, Mapping[str, bytes]]) -> bytes | Refusal | None:
-    """The key in the Secret that the user named, as a ring holds it; None if none is named, or why it cannot be used."""
+    """The key in the Secret that the user named, as a ring holds it; None if none is named, or why there can be no ring."""
+    if (own := key_ring_name(group.name)) in secrets:
+        message = f"Secret {own} is not the operator's, and the group's keys go by this name; delete it, or name the group otherwise"
+        return Refusal(Reason.SECRET_TAKEN, message)
     if group.secret is None:
         return None
     secret = secrets.get(group.secret)

@@ -139,7 +139,7 @@ class Planner:
             self._spread(name, {})
             del self._known[name]
         stale = self._weigh(world, changes)
-        taken = self._take_note(world, changes.statuses - stale)
+        taken = self._take_note(world, (changes.statuses | (self._letting_go() if changes.written else set())) - stale)
         changed = self._allocate(world) if stale or gone or changes.nodes or taken else set()
         looked_at = self._look(world, changes)
         pending = {name for name in looked_at if self._is_pending(world, world.groups[name])}
@@ -180,11 +180,18 @@ class Planner:
         news = False
         for name in names:
             group, known = world.groups.get(name), self._known.get(name)
-            if group is not None and known is not None and known.claim.group is not group:
+            if group is not None and known is not None:
                 running = _running(world, group, known.claim.networks)
                 news = news or running != known.claim.running
                 known.claim = Claim(group, known.claim.networks, running)
         return news
+
+    def _letting_go(self) -> set[str]:
+        """Groups that have something they do not want any more: it is free when no CarpNode has it."""
+        claims = {name: known.claim for name, known in self._known.items()}
+        return {
+            name for name, claim in claims.items() if claim.running.addresses - claim.group.hosts or claim.running.networks - claim.networks
+        }
 
     def _weigh_group(self, world: World, group: CarpGroup, membership: Membership) -> None:
         known = self._known.get(group.name)

@@ -301,5 +301,18 @@ def test_a_ring_is_told_when_it_is_another_one(cache: Cache) -> None:
 def test_a_secret_that_only_looks_like_a_ring_is_none(cache: Cache) -> None:
     impostor = a_ring("db")
     impostor["metadata"]["labels"] = {"kubecarp.io/group": "web"}
-    assert not told(cache, Kind.SECRET, impostor)
+    cache.put(Kind.GROUP, a_group("db"))
+    cache.take_changes()
+    assert told(cache, Kind.SECRET, impostor) == Changes(groups={"db"}), "its name is taken"
     assert sorted(cache.world.rings) == ["web"]
+    assert cache.world.secrets["kubecarp-key-db"] == {}
+
+
+def test_what_becomes_a_ring_is_no_stranger_any_more(cache: Cache) -> None:
+    stranger = a_ring("db")
+    del stranger["metadata"]["labels"]
+    cache.put(Kind.SECRET, stranger)
+    cache.put(Kind.GROUP, a_group("db"))
+    cache.take_changes()
+    assert told(cache, Kind.SECRET, a_ring("db", version=2)) == Changes(groups={"db"}, reports={"db"})
+    assert "kubecarp-key-db" not in cache.world.secrets

@@ -124,3 +124,46 @@ def test_a_selector_is_part_of_a_change_that_is_refused(cluster: Cluster) -> Non
     cluster.settle()
     assert accepted(cluster) == ("False", "VhidChanged")
     assert cluster.entries("web") == before
+
+
+def test_an_address_is_not_given_away_before_every_carp_node_has_let_go_of_it(cluster: Cluster) -> None:
+    cluster.apply_group("web", "10.77.0.102")
+    cluster.apply_group("db", "10.77.0.100")
+    cluster.agents["b"].reporting = False
+    for _ in range(4):
+        cluster.reconcile(lambda kind, name: (kind, name) == (Kind.CARP_NODE, "b"))
+        for name in ("a", "c"):
+            cluster.agents[name].follow()
+            cluster.agents[name].report()
+        assert cluster.status("web")["addresses"] == ["10.77.0.102"]
+        assert accepted(cluster, "db") == ("False", "AddressConflict")
+    cluster.settle()
+    assert accepted(cluster, "db") == ("True", "Accepted")
+
+
+@pytest.mark.parametrize("form", ["opaque", "a ring of nobody"])
+def test_a_secret_that_has_the_name_of_the_ring_is_not_overwritten_and_holds_nobody_else_up(form: str) -> None:
+    cluster = Cluster()
+    cluster.settle()
+    cluster.apply_secret("kubecarp-key-web", key="mine")
+    if form != "opaque":
+        cluster.objects[Kind.SECRET]["kubecarp-key-web"]["type"] = "kubecarp.io/key-ring"
+    cluster.apply_group("web")
+    cluster.apply_group("db", "10.77.0.101")
+    cluster.settle()
+    assert accepted(cluster, "web") == ("False", "SecretTaken")
+    assert accepted(cluster, "db") == ("True", "Accepted")
+    assert cluster.secret("kubecarp-key-web") == {"key": "mine"}
+    cluster.delete(Kind.SECRET, "kubecarp-key-web")
+    cluster.settle()
+    assert accepted(cluster, "web") == ("True", "Accepted")
+
+
+def test_a_ring_that_somebody_replaces_by_another_secret_is_not_fought_for(cluster: Cluster) -> None:
+    before = cluster.entries("web")
+    cluster.delete(Kind.SECRET, "kubecarp-key-web")
+    cluster.apply_secret("kubecarp-key-web", key="mine")
+    cluster.settle()
+    assert accepted(cluster, "web") == ("False", "SecretTaken")
+    assert cluster.entries("web") == before
+    assert cluster.plan().rings == ()

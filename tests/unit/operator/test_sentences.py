@@ -70,6 +70,14 @@ def secret(**entries: str) -> Callable[[Cluster], None]:
     return change
 
 
+def foreign_ring(cluster: Cluster) -> None:
+    cluster.delete(Kind.GROUP, "web")
+    cluster.settle()
+    cluster.apply_secret("kubecarp-key-web", key="x")
+    cluster.apply_group("web")
+    cluster.settle()
+
+
 def node_dies(*names: str) -> Callable[[Cluster], None]:
     def change(cluster: Cluster) -> None:
         for name in names:
@@ -225,6 +233,13 @@ SENTENCES = {
         Reason.SECRET_NOT_FOUND,
         "Secret mine is not in the operator's namespace; create it there, or leave secretRef out to have a key made" + KEEPS,
         spec(authentication={"secretRef": {"name": "mine"}}),
+    ),
+    "a Secret with the name of the ring": Sentence(
+        A,
+        "False",
+        Reason.SECRET_TAKEN,
+        "Secret kubecarp-key-web is not the operator's, and the group's keys go by this name; delete it, or name the group otherwise",
+        foreign_ring,
     ),
     "no key": Sentence(A, "False", Reason.KEY_MISSING, "Secret mine has no entry key; add it", secret(kay="x")),
     "a key that is none": Sentence(
