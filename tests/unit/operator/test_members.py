@@ -174,3 +174,14 @@ def test_where_a_group_would_be_is_known_of_nodes_that_are_not_selected(cluster:
     cluster.restart()
     cluster.settle()
     assert cluster.condition("db", "Accepted") == refusal
+
+
+def test_of_many_members_the_best_are_listed_and_all_are_counted() -> None:
+    cluster = Cluster(())
+    for number in range(70):
+        cluster.add_node(f"n{number}", f"10.77.1.{number}")
+        cluster.agents[f"n{number}"].interfaces[0]["addresses"] = [f"10.77.1.{number}/16"]
+    cluster.apply_group("web")
+    cluster.settle()
+    status = cluster.status("web")
+    assert (len(status["members"]), status["memberCount"], status["summary"]["members"]) == (64, 70, "70/70")

@@ -406,9 +406,6 @@ def test_what_dead_nodes_complained_of_is_forgotten(cluster: Cluster) -> None:
     assert cluster.condition("web", "Degraded")[1] == "MemberNotReady"
 
 
-# ---- members ----------------------------------------------------------------------------------------------------
-
-
 MEMBERS: dict[str, tuple[Callable[[Cluster], None], dict[str, Any]]] = {
     "waits": (nothing, {"state": "Backup", "ready": True, "reason": "started"}),
     "its node is not ready": (
@@ -472,9 +469,6 @@ def test_a_member_without_a_report_says_what_its_agent_says(cluster: Cluster) ->
     assert (of_d()["reason"], of_d()["message"]) == ("NotProgrammed", "no key")
 
 
-# ---- the rest of the status -------------------------------------------------------------------------------------
-
-
 def test_the_columns_answer_at_a_glance(cluster: Cluster) -> None:
     spec("10.77.0.100/24", "fd77::100", "fd77::101", advertisementInterval="33.333333333ms")(cluster)
     node_dies("c")(cluster)
@@ -501,14 +495,3 @@ def test_changes_of_the_master_are_counted(cluster: Cluster) -> None:
     cluster.restart()
     cluster.settle()
     assert cluster.status("web")["transitions"] == 2
-
-
-def test_of_many_members_the_best_are_listed_and_all_are_counted() -> None:
-    cluster = Cluster(())
-    for number in range(70):
-        cluster.add_node(f"n{number}", f"10.77.1.{number}")
-        cluster.agents[f"n{number}"].interfaces[0]["addresses"] = [f"10.77.1.{number}/16"]
-    cluster.apply_group("web")
-    cluster.settle()
-    status = cluster.status("web")
-    assert (len(status["members"]), status["memberCount"], status["summary"]["members"]) == (64, 70, "70/70")
