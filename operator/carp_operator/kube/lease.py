@@ -1,7 +1,7 @@
 """Which of several operators acts: a Lease, as every Kubernetes component takes one.
 
-Two operators that act at once do no harm, they come to the same plan; a Lease keeps them from doing everything twice. The
-data plane never looks at it.
+Two operators that act at once come to the same plan, but for the VHIDs of new groups: both may find the same one free. The data
+plane never looks at the lease.
 """
 
 __all__ = ["Lease"]
