@@ -2,9 +2,23 @@
 
 __all__ = ["group_crd"]
 
-from .names import CATEGORY, GROUP, VERSION
 from .reasons import ConditionType
-from .schema import DURATION, IP_NETWORK, LABEL_SELECTOR, Schema, boolean, integer, items, map_of, record, rule, text, time, whole
+from .schema import (
+    DURATION,
+    IP_NETWORK,
+    LABEL_SELECTOR,
+    Schema,
+    boolean,
+    definition,
+    integer,
+    items,
+    map_of,
+    record,
+    rule,
+    text,
+    time,
+    whole,
+)
 
 MAX_LISTED_MEMBERS = 64
 """Members in the status; beyond that only counts, so that a group of a thousand nodes stays a small object."""
@@ -300,7 +314,7 @@ def _ready(field: str) -> str:
     return f'.status.conditions[?(@.type=="Ready")].{field}'
 
 
-_COLUMNS = [
+_COLUMNS: list[Schema] = [
     {"name": "VHID", "type": "integer", "jsonPath": ".status.vhid", "description": "Virtual host ID"},
     {"name": "Addresses", "type": "string", "jsonPath": ".status.summary.addresses", "description": "The virtual addresses"},
     {"name": "Master", "type": "string", "jsonPath": ".status.master.node", "description": "The node that has the addresses"},
@@ -323,9 +337,6 @@ def group_crd() -> Schema:
         "description": "Virtual IP addresses that one node has at a time; the nodes elect it among themselves, on the wire, with CARP.",
         "required": ["spec"],
         "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
             "spec": _SPEC,
             "status": _STATUS,
         },
@@ -337,30 +348,4 @@ def group_crd() -> Schema:
             ),
         ],
     }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"carpgroups.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Cluster",
-            "names": {
-                "kind": "CarpGroup",
-                "listKind": "CarpGroupList",
-                "plural": "carpgroups",
-                "singular": "carpgroup",
-                "shortNames": ["carp"],
-                "categories": [CATEGORY],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": _COLUMNS,
-                    "schema": {"openAPIV3Schema": schema},
-                }
-            ],
-        },
-    }
+    return definition("CarpGroup", "carp", schema, _COLUMNS)

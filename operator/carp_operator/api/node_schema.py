@@ -2,8 +2,8 @@
 
 __all__ = ["node_crd"]
 
-from .names import CATEGORY, GROUP, MAX_GROUPS_OF_A_NODE, VERSION
-from .schema import DURATION, IP_NETWORK, Schema, boolean, integer, items, record, text, time, whole
+from .names import MAX_GROUPS_OF_A_NODE
+from .schema import DURATION, IP_NETWORK, Schema, boolean, definition, integer, items, record, text, time, whole
 
 _NAME = text("Name of the CarpGroup.", longest=63, minLength=1)
 
@@ -211,7 +211,7 @@ _STATUS = record(
         "groups": whole("The groups, as the sidecar sees them.", _STATUS_GROUP, most=MAX_GROUPS_OF_A_NODE),
     },
 )
-_COLUMNS = [
+_COLUMNS: list[Schema] = [
     {"name": "Sidecar", "type": "boolean", "jsonPath": ".status.sidecar.running", "description": "The sidecar answers"},
     {"name": "Generation", "type": "integer", "jsonPath": ".metadata.generation", "description": "What should run"},
     {"name": "Running", "type": "integer", "jsonPath": ".status.observedGeneration", "description": "What runs"},
@@ -227,37 +227,8 @@ def node_crd() -> Schema:
         "type": "object",
         "description": "The groups of one node: what it should run and what it sees. Made by the operator for every Node.",
         "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
             "spec": _SPEC,
             "status": _STATUS,
         },
     }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"carpnodes.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Cluster",
-            "names": {
-                "kind": "CarpNode",
-                "listKind": "CarpNodeList",
-                "plural": "carpnodes",
-                "singular": "carpnode",
-                "shortNames": ["carpnode"],
-                "categories": [CATEGORY],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": _COLUMNS,
-                    "schema": {"openAPIV3Schema": schema},
-                }
-            ],
-        },
-    }
+    return definition("CarpNode", "carpnode", schema, _COLUMNS)

@@ -2,10 +2,12 @@
 
 __all__ = [
     "DURATION", "IP_NETWORK", "LABEL_SELECTOR", "Schema",
-    "boolean", "integer", "items", "map_of", "record", "rule", "text", "time", "whole",
+    "boolean", "definition", "integer", "items", "map_of", "record", "rule", "text", "time", "whole",
 ]  # fmt: skip
 
 from typing import Any
+
+from .names import CATEGORY, GROUP, VERSION
 
 Schema = dict[str, Any]
 
@@ -59,6 +61,40 @@ def whole(description: str, item: Schema, *, most: int, **more: Any) -> Schema:
 def map_of(description: str, item: Schema, *, keys: tuple[str, ...], most: int, **more: Any) -> Schema:
     """A list whose entries are known by ``keys``: server-side apply merges it entry by entry."""
     return items(description, item, most=most, **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}, **more)
+
+
+def definition(kind: str, short: str, schema: Schema, columns: list[Schema]) -> Schema:
+    """A cluster-scoped CustomResourceDefinition, ready to apply; ``schema`` is that of the whole object, without its metadata."""
+    singular = kind.lower()
+    metadata = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    whole_object = schema | {"properties": metadata | schema["properties"]}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{singular}s.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Cluster",
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": f"{singular}s",
+                "singular": singular,
+                "shortNames": [short],
+                "categories": [CATEGORY],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": columns,
+                    "schema": {"openAPIV3Schema": whole_object},
+                }
+            ],
+        },
+    }
 
 
 _EXPRESSION = record(
