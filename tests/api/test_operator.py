@@ -127,8 +127,8 @@ def test_255_groups_fit_on_a_network_and_the_next_is_told_why_not(agents: StubAg
 
 
 def test_one_changed_group_writes_its_members_only(agents: StubAgents, api: KubeClient, operator: Operator) -> None:
-    ready(api, "here", "10.77.0.101", nodeSelector={"matchLabels": {"zone": "a"}})
-    ready(api, "there", "10.77.0.102", nodeSelector={"matchLabels": {"zone": "b"}})
+    ready(api, "here", "10.77.0.101", members=1, nodeSelector={"matchLabels": {"zone": "a"}})
+    ready(api, "there", "10.77.0.102", members=1, nodeSelector={"matchLabels": {"zone": "b"}})
     untouched = {name: api.get(CARP_NODE, name)["metadata"]["resourceVersion"] for name in ("b", "c")}
     api.patch(GROUP, "here", {"spec": {"advertisementInterval": "200ms"}})
     wait_condition(api, "here", "Programmed", "True")
@@ -167,7 +167,7 @@ def test_nodes_come_and_go(agents: StubAgents, api: KubeClient, control_plane: C
 
 
 def test_labels_decide_who_is_a_member(agents: StubAgents, api: KubeClient) -> None:
-    ready(api, nodeSelector={"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]})
+    ready(api, members=2, nodeSelector={"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]})
     assert sorted(entries(api, "web")) == ["a", "b"]
     api.patch("v1/Node", "b", {"metadata": {"labels": {"zone": "x"}}})
     wait_until(lambda: sorted(entries(api, "web")) == ["a"], 10, "b is no member any more")

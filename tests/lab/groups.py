@@ -37,11 +37,16 @@ def entries(api: KubeClient, name: str) -> dict[str, Json]:
     return found
 
 
-def ready(api: KubeClient, name: str = "web", *addresses: str, **spec: Any) -> Json:
-    """A group, made and ready."""
+def ready(api: KubeClient, name: str = "web", *addresses: str, members: int = len(NODES), **spec: Any) -> Json:
+    """A group, made and ready, on as many nodes: it is ready before, as soon as the first of them have been found."""
     api.create(carp_group(name, *addresses, **spec))
-    wait_condition(api, name, "Ready", "True")
-    return api.get(GROUP, name)
+
+    def settled(group: Json) -> bool:
+        return group["status"]["memberCount"] == members and all(
+            condition(group, kind)["status"] == "True" for kind in ("Programmed", "Ready")
+        )
+
+    return api.wait(GROUP, name, settled, f"is ready on {members} nodes")
 
 
 def reasons_of_events(api: KubeClient, name: str) -> list[str]:
