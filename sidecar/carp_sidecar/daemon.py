@@ -23,8 +23,9 @@ from carp_sidecar.console.endpoints import Endpoints
 from carp_sidecar.hooks import HookRunner
 from carp_sidecar.kernel.links import Change, ChangeKind, Link
 from carp_sidecar.kernel.netlink import Netlink
+from carp_sidecar.kernel.parents import ParentSettings
 from carp_sidecar.kernel.rtnl import ALIAS_PREFIX
-from carp_sidecar.kernel.vip import ParentSettings, choose_interface, sweep
+from carp_sidecar.kernel.vip import choose_interface, sweep
 from carp_sidecar.kernel.wills import Guardian
 from carp_sidecar.logs import RejectedPackets, log_change, log_event
 from carp_sidecar.measurements import Measurements
@@ -83,7 +84,7 @@ class Daemon:
         self._hooks = HookRunner()
         self._netlink = Netlink(self._loop, self._on_change)
         self._guardian = Guardian(self._loop)
-        self._parent_settings = ParentSettings(self._state.parent_settings)
+        self._parent_settings = ParentSettings(self._netlink.snapshot)
         self._responder = Responder(self._loop, config.probe_port)
         self._control = ControlSocket(config.control_socket, self, group=agent_group)
         self._endpoints = Endpoints(config.metrics_address, self, self._measurements)
@@ -135,7 +136,6 @@ class Daemon:
         self._guardian.close()
         if self._saving:
             await self._saving
-        self._state.parent_settings = dict(self._parent_settings.before)
         self._state_dir.save(self._state)
         log_event(_log, logging.INFO, "stopped")
 
@@ -150,7 +150,8 @@ class Daemon:
         for note in result.notes:
             log_event(_log, logging.WARNING, note)
         self._netlink.submit(result.urgent)
-        self._netlink.submit(result.lazy, urgent=False)
+        self._parent_settings.remember(result.parents)
+        self._netlink.submit(result.lazy, lambda _: self._netlink.submit(self._parent_settings.put_back()), urgent=False)
 
     def _settle(self) -> None:
         self._endpoints.start()
@@ -231,6 +232,7 @@ class Daemon:
 
     def _link_changed(self, change: Change, runners: list[Runner]) -> None:
         link = None if change.kind is ChangeKind.LINK_GONE else change.link
+        self._netlink.submit(self._parent_settings.changed(change.index, link))
         state = "missing" if link is None else "up" if link.running else "down"
         for runner in runners:
             if runner.link and runner.link.index == change.index:
@@ -268,7 +270,6 @@ class Daemon:
         if self._saving and not self._saving.done():
             self._saving.add_done_callback(lambda _: self._save_state())
             return
-        self._state.parent_settings = dict(self._parent_settings.before)
         self._saving = self._loop.run_in_executor(None, self._state_dir.save, self._state)
 
     # ---- what the control socket and the endpoints ask for ----------------------------------------------------

@@ -35,10 +35,11 @@ from carp_protocol.effects import (
 from carp_protocol.engine import Engine
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
+from carp_sidecar.device import Device
 from carp_sidecar.health import HealthChecker
 from carp_sidecar.holder import Holder
 from carp_sidecar.kernel.links import Address, Link
-from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface, plan_addresses
+from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface
 from carp_sidecar.logs import log_event
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
@@ -52,8 +53,6 @@ _MAX_HOLD_S = 0.005
 _LIVE_PREDECESSOR = frozenset({Reason.MASTER_BOWED_OUT, Reason.MASTER_DEMOTED, Reason.PREEMPTED_WORSE})
 _RETRY_S = 1.0
 _CLOSE_LIMIT_S = 2.0
-_FINISH_LIMIT_S = 10.0
-"""Removing a macvlan takes the kernel 15 ms, and 255 groups may leave together."""
 _QUIET_REASONS = frozenset({"unverified", "echo", "vrrp"})
 """Rejections that belong to a healthy network: counted, but logged at debug level only."""
 
@@ -79,13 +78,12 @@ class Runner:
         self._services = services
         self._loop = services.loop
         self._segment: Segment | None = None
+        self._device = Device(config.name, services)
         self._holder = Holder(config.name, services, self._send_frame, self._taken, self._after)
         self.armed_for: float | None = None
         self._held: list[bytes] | None = None
         self._put_back = TokenBucket(rate_per_s=1, burst=10)
         self._detected_at = 0.0
-        self._prepared_device = asyncio.Event()
-        self._prepared_device.set()
         self._started = False
         self._closed = asyncio.Event()
 
@@ -118,8 +116,8 @@ class Runner:
             return
         self._segment, self.link = segment, found
         self.waiting_for = ""
-        settings = self._services.parent_settings.claim(found, self.config.name) if self.config.virtual_mac else ()
-        self._services.netlink.submit(settings)
+        if self.config.virtual_mac:
+            self._device.claim(found)
         self._make_plan()
 
     def _wait_for(self, what: str) -> None:
@@ -129,14 +127,12 @@ class Runner:
 
     def _make_plan(self) -> None:
         """Encode everything the path of a takeover needs; first make the macvlan if there is none."""
-        if not self.link or not self._prepared_device.is_set() or self._closed.is_set():
+        if not self.link or self._device.being_made or self._closed.is_set():
             return
-        plan = self._holder.plan = self._planned(self.link)
-        if plan.prepare:
-            self._prepared_device.clear()
-            self._services.netlink.submit(plan.prepare, self._prepared, urgent=False)
+        plan = self._holder.plan = self._device.plan(self.config, self.link)
+        if plan.adopt:
+            self._device.make(plan, self._made)
             return
-        _ignore_router_adverts(plan)
         self.refresh_voice()
         if self.link.running and not self._started:
             self.engine.start(self._loop.time())
@@ -145,25 +141,19 @@ class Runner:
         self._started = True
         self._after()
 
-    def _prepared(self, errnos: list[int]) -> None:
+    def _made(self, trouble: str) -> None:
         """Plan again with the device; one that exists already, and every other refusal, is tried again."""
-        self._prepared_device.set()
         if not self._segment or not self.link:
             return
         if self._closed.is_set():
-            self._holder.plan = self._planned(self.link)  # what was made meanwhile must be removed
+            self._holder.plan = self._device.plan(self.config, self.link)  # what was made meanwhile must be removed
             return
-        failed = next((number for number in errnos if number), 0)
-        if failed:
-            why = os.strerror(failed)
-            self._wait_for(f"the virtual MAC device cannot be made: {why}; trying again, virtual_mac = false does without it")
+        if trouble:
+            self._wait_for(trouble)
             self._loop.call_later(_RETRY_S, self._make_plan)
         else:
             self.waiting_for = ""
             self._make_plan()
-
-    def _planned(self, link: Link) -> AddressPlan:
-        return plan_addresses(self.config, link, self._services.netlink.snapshot, self._services.state_dir)
 
     def refresh_voice(self) -> None:
         """Encode anew what is sent: the host's own address, from which adverts come, may have changed."""
@@ -222,23 +212,14 @@ class Runner:
         self._after()
         if self._segment:
             try:
-                await asyncio.wait_for(self._prepared_device.wait(), _CLOSE_LIMIT_S)  # or the device would be left behind
+                await asyncio.wait_for(self._device.made(), _CLOSE_LIMIT_S)  # or the device would be left behind
                 await asyncio.wait_for(self._closed.wait(), _CLOSE_LIMIT_S)
             except TimeoutError:
                 log_event(_log, logging.WARNING, "the addresses were not released in time; their lease ends them", group=self.config.name)
         self._closed.set()
-        if self.plan:
-            await self._finish(self.plan)
+        if self.plan and self.config.virtual_mac:
+            await self._device.remove(self.plan)
         self._leave_segment()
-
-    async def _finish(self, plan: AddressPlan) -> None:
-        done = asyncio.Event()
-        back = self._services.parent_settings.yield_back(plan.parent, self.config.name) if self.config.virtual_mac else ()
-        self._services.netlink.submit([*plan.remove, *back], lambda _: done.set(), urgent=False)
-        try:
-            await asyncio.wait_for(done.wait(), _FINISH_LIMIT_S)
-        except TimeoutError:
-            log_event(_log, logging.WARNING, f"{plan.device_name} was not removed in time", group=self.config.name)
 
     def _leave_segment(self) -> None:
         self._holder.stop_announcing()
@@ -480,13 +461,3 @@ class Runner:
         interface = self.link.name if self.link else self.config.interface
         change = {"event": event, "group": self.config.name, "vhid": self.config.vhid, "interface": interface, **fields}
         self._loop.call_soon(self._services.report, self.config, change)  # after what cannot wait
-
-
-def _ignore_router_adverts(plan: AddressPlan) -> None:
-    """Where /proc/sys can be written: neither an address nor a route comes to a macvlan from a router."""
-    if plan.device != plan.parent:
-        try:
-            with open(f"/proc/sys/net/ipv6/conf/{plan.device_name}/accept_ra", "w", encoding="ascii") as file:
-                file.write("0")
-        except OSError as error:
-            _log.debug("%s: accept_ra stays as it is: %s", plan.device_name, error.strerror)

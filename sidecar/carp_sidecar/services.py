@@ -11,7 +11,7 @@ from carp_protocol.config import GroupConfig
 from carp_sidecar.alarms import Alarms
 from carp_sidecar.kernel.links import Link
 from carp_sidecar.kernel.netlink import Netlink
-from carp_sidecar.kernel.vip import ParentSettings
+from carp_sidecar.kernel.parents import ParentSettings
 from carp_sidecar.kernel.wills import Guardian
 from carp_sidecar.logs import RejectedPackets
 from carp_sidecar.measurements import Measurements

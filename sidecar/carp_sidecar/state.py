@@ -1,4 +1,4 @@
-"""What must survive a restart: who this member is, its epoch, standing demotions and settings to put back. One small file.
+"""What must survive a restart: who this member is, its epoch and standing demotions. One small file.
 
 Nothing waits for the disk but the caller's thread; a file that cannot be read or written costs a warning, never an election.
 """
@@ -38,8 +38,6 @@ class State:
     epoch: int
     demotions: dict[str, int | None] = field(default_factory=dict)
     """By group: what an operator of the control socket set, None for out of the election."""
-    parent_settings: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By interface: arp_ignore and arp_announce as they were before us."""
 
     @property
     def identity(self) -> Identity:
@@ -113,5 +111,4 @@ def _decode(document: dict[str, Any]) -> State:
     if type(sender_id) is not int or type(epoch) is not int or not 0 < sender_id < 2**64 or not 0 <= epoch <= _EPOCH_LIMIT:
         raise ValueError("identity")
     demotions = {str(group): None if amount is None else int(amount) for group, amount in document["demotions"].items()}
-    settings = {str(name): (int(ignore), int(announce)) for name, (ignore, announce) in document["parent_settings"].items()}
-    return State(sender_id, epoch, demotions, settings)
+    return State(sender_id, epoch, demotions)

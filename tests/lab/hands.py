@@ -11,6 +11,7 @@ from typing import Self, TypeVar
 from carp_protocol.config import GroupConfig
 from carp_sidecar.kernel import vip
 from carp_sidecar.kernel.links import Change, ChangeKind, Link
+from carp_sidecar.kernel.marks import ArpSettings, Mark
 from carp_sidecar.kernel.netlink import Netlink
 from carp_sidecar.wire import frames
 from carp_sidecar.wire.sockets import Wire
@@ -54,11 +55,12 @@ class Hands:
 
     async def plan(self, config: GroupConfig) -> vip.AddressPlan:
         """A plan whose device exists."""
-        first = vip.plan_addresses(config, self.parent, self.netlink.snapshot, STATE_DIR)
-        assert not any(await self.do(*first.prepare, urgent=False))
-        plan = vip.plan_addresses(config, self.parent, self.netlink.snapshot, STATE_DIR)
+        mark = Mark(STATE_DIR, config.name, ArpSettings.of(self.parent))
+        first = vip.plan_addresses(config, self.parent, self.netlink.snapshot, mark)
+        assert not any(await self.do(*first.create, *first.adopt, urgent=False))
+        plan = vip.plan_addresses(config, self.parent, self.netlink.snapshot, mark)
         assert plan.device is not None
-        assert not plan.prepare
+        assert not plan.adopt
         return plan
 
     def held(self, plan: vip.AddressPlan) -> frozenset[str]:

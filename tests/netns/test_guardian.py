@@ -34,6 +34,7 @@ from carp_protocol.config import GroupConfig
 from carp_sidecar.kernel import vip
 from carp_sidecar.wire import frames
 from carp_sidecar.kernel.guardian import Will
+from carp_sidecar.kernel.marks import ArpSettings, Mark
 from carp_sidecar.kernel.netlink import Netlink
 from carp_sidecar.kernel.wills import Guardian
 
@@ -53,8 +54,9 @@ async def run():
     addresses = (ip_interface("10.77.1.7/16"), ip_interface("fd77::1:7/64"))
     group = GroupConfig(name="web", vhid=7, addresses=addresses, virtual_mac=sys.argv[1] == "virtual")
     def plan():
-        return vip.plan_addresses(group, netlink.snapshot.named("eth0"), netlink.snapshot, "/run/kubecarp-test")
-    await do(plan().prepare, False)
+        mark = Mark("/run/kubecarp-test", "web", ArpSettings(0, 0))
+        return vip.plan_addresses(group, netlink.snapshot.named("eth0"), netlink.snapshot, mark)
+    await do((*plan().create, *plan().adopt), False)
     ready = plan()
     bow_out = frames.AdvertHeader(ready.mac, "10.77.0.1").frame(b"bow-out")
     guardian.set("other", Will((), 0, b"", b""))

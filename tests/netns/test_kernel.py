@@ -11,6 +11,7 @@ import pytest
 
 from carp_sidecar.kernel import vip
 from carp_sidecar.kernel.links import ChangeKind
+from carp_sidecar.kernel.parents import ParentSettings
 from lab.hands import STATE_DIR, Hands, group, inside, until
 from lab.network import Host, Lab
 
@@ -86,17 +87,19 @@ def test_device_settings_are_made_and_put_back(lab: Lab) -> None:
     host = lab["a"]
 
     async def work(hands: Hands) -> None:
-        settings = vip.ParentSettings()
+        settings = ParentSettings(hands.netlink.snapshot)
         plan = await hands.plan(group())
         assert [sysctl(host, plan.device_name, name) for name in ("arp_ignore", "arp_announce", "rp_filter")] == ["1", "2", "2"]
         assert await hands.do(*settings.claim(hands.parent, "one")) == [0]
         assert settings.claim(hands.parent, "two") == ()
         assert [sysctl(host, "eth0", name) for name in ("arp_ignore", "arp_announce")] == ["1", "2"]
-        assert settings.yield_back(hands.parent.index, "one") == ()
-        assert await hands.do(*settings.yield_back(hands.parent.index, "two")) == [0]
-        assert [sysctl(host, "eth0", name) for name in ("arp_ignore", "arp_announce")] == ["0", "0"]
         assert await hands.do(*plan.remove, urgent=False) == [0]
         assert hands.netlink.snapshot.named(plan.device_name) is None
+        settings.yield_back(hands.parent.index, "one")
+        assert settings.put_back() == ()
+        settings.yield_back(hands.parent.index, "two")
+        assert await hands.do(*settings.put_back()) == [0]
+        assert [sysctl(host, "eth0", name) for name in ("arp_ignore", "arp_announce")] == ["0", "0"]
 
     inside(host, work)
 

@@ -10,10 +10,11 @@ import pytest
 from carp_protocol.config import GroupConfig
 from carp_sidecar.kernel import rtnl, vip
 from carp_sidecar.kernel.links import Address, Change, ChangeKind, Link, Links
-from carp_sidecar.kernel.rtnl import Sysctl
+from carp_sidecar.kernel.marks import ArpSettings, Mark, owner
 from carp_sidecar.report import interfaces
 
 STATE_DIR = "/var/lib/kubecarp"
+MARK = Mark(STATE_DIR, "web", ArpSettings(0, 1))
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
 DEPRECATED, TENTATIVE, SECONDARY = 0x20, 0x40, 0x01
 NEWADDR, DELADDR, NEWLINK, DELLINK = 20, 21, 16, 17
@@ -43,8 +44,8 @@ def address(text: str, index: int = 2, flags: int = 0, *, ours: bool = False) ->
     return Address(index=index, address=str(parsed.ip), prefix=prefix, family=parsed.version, flags=flags, protocol=protocol)
 
 
-def macvlan(name: str = "carp7-2", index: int = 5, owner: str = f"kubecarp:{STATE_DIR}:web", *, vhid: int = 7, up: bool = False) -> Link:
-    return Link(index=index, name=name, mac=f"00:00:5e:00:01:{vhid:02x}", up=up, running=up, kind="macvlan", alias=owner, parent=2)
+def macvlan(name: str = "carp7-2", index: int = 5, alias: str = MARK.alias, *, vhid: int = 7, up: bool = False) -> Link:
+    return Link(index=index, name=name, mac=f"00:00:5e:00:01:{vhid:02x}", up=up, running=up, kind="macvlan", alias=alias, parent=2)
 
 
 def snapshot(*items: Link | Address) -> Links:
@@ -58,16 +59,16 @@ def kinds(requests: tuple[bytes, ...]) -> list[int]:
 
 
 def test_without_its_device_a_plan_only_prepares() -> None:
-    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0), STATE_DIR)
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0), MARK)
     assert (plan.device, plan.device_name, plan.mac) == (None, "carp7-2", "00:00:5e:00:01:07")
     assert plan.addresses == ("10.0.0.9", "fd77::9")
-    assert kinds(plan.prepare) == [NEWLINK, NEWLINK]
+    assert kinds(plan.create) == kinds(plan.adopt) == [NEWLINK]
     assert plan.take == plan.renew == plan.drop == plan.rest == plan.remove == ()
 
 
 def test_with_its_device_a_plan_takes_renews_and_releases() -> None:
-    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan()), STATE_DIR)
-    assert (plan.device, plan.prepare) == (5, ())
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan()), MARK)
+    assert (plan.device, plan.create, plan.adopt) == (5, (), ())
     assert plan.take == (rtnl.encode_link_up(5), *plan.renew)
     assert kinds(plan.renew) == [NEWADDR, NEWADDR]
     assert plan.rest == (rtnl.encode_link_down(5),)
@@ -76,8 +77,8 @@ def test_with_its_device_a_plan_takes_renews_and_releases() -> None:
 
 
 def test_the_physical_mac_touches_no_device() -> None:
-    plan = vip.plan_addresses(group(virtual_mac=False), ETH0, snapshot(ETH0), STATE_DIR)
-    assert (plan.device, plan.mac, plan.prepare) == (2, ETH0.mac, ())
+    plan = vip.plan_addresses(group(virtual_mac=False), ETH0, snapshot(ETH0), MARK)
+    assert (plan.device, plan.mac, plan.create, plan.adopt) == (2, ETH0.mac, (), ())
     assert plan.take == plan.renew
     assert plan.rest == ()
     assert plan.rest == plan.remove == ()
@@ -86,18 +87,26 @@ def test_the_physical_mac_touches_no_device() -> None:
 @pytest.mark.parametrize(
     "device",
     [
-        pytest.param(macvlan(owner="kubecarp:/other:web"), id="of another sidecar"),
+        pytest.param(macvlan(alias=MARK._replace(owner="/other").alias), id="of another sidecar"),
         pytest.param(macvlan(vhid=8), id="with another MAC"),
     ],
 )
 def test_a_device_that_does_not_fit_is_not_used(device: Link) -> None:
-    assert vip.plan_addresses(group(), ETH0, snapshot(ETH0, device), STATE_DIR).device is None
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, device), MARK)
+    assert (plan.device, len(plan.create), len(plan.adopt)) == (None, 1, 1)
+
+
+def test_a_device_that_was_never_marked_is_marked_and_not_made_again() -> None:
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan(alias="")), MARK)
+    assert (plan.device, plan.create, kinds(plan.adopt)) == (None, (), [NEWLINK])
 
 
 def test_names_and_marks_fit_the_kernels_limits() -> None:
     assert len(vip.device_name(255, 1_234_567_890)) == 15
-    plan = vip.plan_addresses(group(name="x" * 200), ETH0, snapshot(ETH0), "/very" * 60)
-    length = next(size - 4 for size, kind in attributes(plan.prepare[1][32:]) if kind == 20)
+    longest = Mark(owner("/very" * 60), "x" * 63, ArpSettings(2**31 - 1, 2**31 - 1))
+    assert Mark.read(longest.alias) == longest
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0), longest._replace(owner=owner("/" + "v" * 126)))
+    length = next(size - 4 for size, kind in attributes(plan.adopt[0][32:]) if kind == 20)
     assert length <= 255
 
 
@@ -112,7 +121,7 @@ def attributes(data: bytes) -> list[tuple[int, int]]:
 
 def test_held_is_what_the_kernel_shows_on_a_device_that_is_up() -> None:
     addresses = [address("10.0.0.9/32", 5, ours=True), address("fd77::9/64", 5)]
-    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan()), STATE_DIR)
+    plan = vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan()), MARK)
     assert vip.held(snapshot(ETH0, macvlan(), *addresses), plan) == frozenset()
     assert vip.held(snapshot(ETH0, macvlan(up=True), *addresses), plan) == {"10.0.0.9"}
     assert vip.held(snapshot(ETH0), plan) == frozenset()
@@ -193,8 +202,8 @@ def test_the_sweep_keeps_what_fits_and_removes_the_rest() -> None:
     links = snapshot(
         ETH0,
         macvlan(up=True),
-        macvlan("carp8-2", 6, f"kubecarp:{STATE_DIR}:gone", vhid=8),
-        macvlan("carp9-2", 7, "kubecarp:/other:web", vhid=9, up=True),
+        macvlan("carp8-2", 6, MARK._replace(group="gone").alias, vhid=8),
+        macvlan("carp9-2", 7, MARK._replace(owner="/other").alias, vhid=9, up=True),
         Link(index=8, name="mv0", mac="02:00:00:00:00:08", up=True, running=True, kind="macvlan", parent=2),
         address("10.0.0.9/32", 5, ours=True),
         address("10.0.0.77/32", 7, ours=True),
@@ -209,26 +218,7 @@ def test_the_sweep_keeps_what_fits_and_removes_the_rest() -> None:
     )
     assert found.lazy == (rtnl.encode_link_down(5), rtnl.encode_link_del(6))
     assert [note.split(":")[0] for note in found.notes] == ["carp7-2", "carp8-2", "10.0.0.88"]
-
-
-def test_settings_of_a_parent_are_shared_and_put_back_by_the_last() -> None:
-    settings = vip.ParentSettings()
-    parent = Link(index=2, name="eth0", mac=ETH0.mac, up=True, running=True, arp_ignore=0, arp_announce=1)
-    assert len(settings.claim(parent, "one")) == 1
-    assert settings.claim(parent, "two") == ()
-    assert settings.before == {"eth0": (0, 1)}
-    assert settings.yield_back(2, "one") == ()
-    put_back = rtnl.encode_device_sysctls(2, {Sysctl.ARP_IGNORE: 0, Sysctl.ARP_ANNOUNCE: 1})
-    assert settings.yield_back(2, "two") == (put_back,)
-    assert settings.yield_back(2, "two") == ()
-    assert settings.before == {}
-
-
-def test_settings_remembered_from_a_killed_process_are_not_taken_for_the_hosts() -> None:
-    settings = vip.ParentSettings({"eth0": (0, 0)})
-    ours = Link(index=2, name="eth0", mac=ETH0.mac, up=True, running=True, arp_ignore=1, arp_announce=2)
-    settings.claim(ours, "one")
-    assert settings.yield_back(2, "one") == (rtnl.encode_device_sysctls(2, {Sysctl.ARP_IGNORE: 0, Sysctl.ARP_ANNOUNCE: 0}),)
+    assert found.parents == {2: ArpSettings(0, 1)}
 
 
 def test_errors_that_mean_the_wish_is_met_are_none() -> None:

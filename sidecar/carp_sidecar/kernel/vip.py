@@ -6,7 +6,6 @@ Nothing here is sent: ``Netlink.submit`` does that. ``take``, ``renew`` and ``dr
 __all__ = [
     "AddressPlan",
     "Missing",
-    "ParentSettings",
     "Sweep",
     "choose_interface",
     "device_name",
@@ -17,21 +16,18 @@ __all__ = [
     "sweep",
 ]
 
-import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 
 from carp_protocol.config import GroupConfig
 from carp_sidecar.kernel import rtnl
 from carp_sidecar.kernel.links import Address, Link, Links
-from carp_sidecar.kernel.rtnl import Sysctl
+from carp_sidecar.kernel.marks import ArpSettings, Mark, owner
 
-_ALIAS_LIMIT = 255  # bytes, IFALIASZ without its end
 _VIRTUAL_MACS = "00:00:5e:00:01:"
 _LOOPBACK_MAC = "00:00:00:00:00:00"
-_PARENT_SETTINGS = {Sysctl.ARP_IGNORE: 1, Sysctl.ARP_ANNOUNCE: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +45,16 @@ class AddressPlan:
     parent: int
     """Index of the interface adverts travel on."""
     device: int | None
-    """Index of the device that holds the addresses; None until the macvlan was made (``prepare``)."""
+    """Index of the device that holds the addresses; None until the macvlan was made (``create``, ``adopt``)."""
     device_name: str
     mac: str
     """The MAC that answers for the addresses: announcements carry it."""
     addresses: tuple[str, ...]
     """Without prefix length, in the order of the configuration."""
-    prepare: tuple[bytes, ...]
+    create: tuple[bytes, ...]
     """Lazy, at start: makes the macvlan, down. Empty if there is one or none is wanted."""
+    adopt: tuple[bytes, ...]
+    """Lazy, only once ``create`` has succeeded: marks the macvlan, found by its name. Empty if it is ours already."""
     take: tuple[bytes, ...]
     """Urgent, one send: device up, addresses added."""
     renew: tuple[bytes, ...]
@@ -74,28 +72,20 @@ def device_name(vhid: int, parent: int) -> str:
     return f"carp{vhid}-{parent}"[:15]
 
 
-def _alias_prefix(state_dir: str) -> str:
-    if len(state_dir.encode()) > _ALIAS_LIMIT // 2:
-        state_dir = hashlib.sha256(state_dir.encode()).hexdigest()[:16]
-    return f"{rtnl.ALIAS_PREFIX}{state_dir}:"
-
-
-def _alias(state_dir: str, group: str) -> str:
-    return (_alias_prefix(state_dir) + group).encode()[:_ALIAS_LIMIT].decode(errors="ignore")
-
-
-def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, state_dir: str) -> AddressPlan:
+def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark) -> AddressPlan:
     """The plan of a group on ``parent``, using its macvlan if the snapshot shows that ours exists."""
-    alias = _alias(state_dir, group.name)
     name = device_name(group.vhid, parent.index) if group.virtual_mac else parent.name
     mac = group.virtual_mac_address if group.virtual_mac else parent.mac
     device: int | None = parent.index
-    prepare: tuple[bytes, ...] = ()
+    create: tuple[bytes, ...] = ()
+    adopt: tuple[bytes, ...] = ()
     if group.virtual_mac:
         found = snapshot.named(name)
-        device = found.index if found is not None and _fits(found, parent, mac, alias) else None
+        device = found.index if found is not None and _fits(found, parent, mac, mark) else None
         if device is None:
-            prepare = (rtnl.encode_macvlan_create(parent.index, name, mac), rtnl.encode_macvlan_adopt(name, alias))
+            adopt = (rtnl.encode_macvlan_adopt(name, mark.alias),)
+        if device is None and not (found is not None and _is_unmarked(found, parent, mac)):
+            create = (rtnl.encode_macvlan_create(parent.index, name, mac),)
     add: tuple[bytes, ...] = ()
     drop: tuple[bytes, ...] = ()
     own_device = device if group.virtual_mac else None
@@ -109,7 +99,8 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, state_dir:
         device_name=name,
         mac=mac,
         addresses=tuple(str(ip.ip) for ip in group.addresses),
-        prepare=prepare,
+        create=create,
+        adopt=adopt,
         take=(() if own_device is None else (rtnl.encode_link_up(own_device),)) + add,
         renew=add,
         drop=drop,
@@ -118,9 +109,14 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, state_dir:
     )
 
 
-def _fits(device: Link, parent: Link, mac: str, alias: str) -> bool:
-    # Between its creation and its marking a device is reported without an alias.
-    return (device.kind, device.parent, device.mac) == ("macvlan", parent.index, mac) and device.alias in ("", alias)
+def _fits(device: Link, parent: Link, mac: str, mark: Mark) -> bool:
+    found = Mark.read(device.alias)
+    return found is not None and found.is_of(mark) and (device.kind, device.parent, device.mac) == ("macvlan", parent.index, mac)
+
+
+def _is_unmarked(device: Link, parent: Link, mac: str) -> bool:
+    """What a sidecar leaves that dies between the creation of a device and its marking."""
+    return (device.kind, device.parent, device.mac, device.alias) == ("macvlan", parent.index, mac, "")
 
 
 def held(snapshot: Links, plan: AddressPlan) -> frozenset[str]:
@@ -146,6 +142,8 @@ class Sweep:
     """Devices to set down (adopted ones) or to remove."""
     notes: tuple[str, ...]
     """A sentence for the log about each."""
+    parents: dict[int, ArpSettings]
+    """By index, how the interfaces below the removed devices were before."""
 
 
 def sweep(snapshot: Links, state_dir: str, wanted: Iterable[tuple[GroupConfig, Link]]) -> Sweep:
@@ -155,21 +153,26 @@ def sweep(snapshot: Links, state_dir: str, wanted: Iterable[tuple[GroupConfig, L
     tells whose an address is, so only those of wanted groups go; the rest end with their lease.
     """
     pairs = list(wanted)
+    own = owner(state_dir)
     fitting = {
-        (device_name(group.vhid, parent.index), parent.index, group.virtual_mac_address, _alias(state_dir, group.name))
+        (device_name(group.vhid, parent.index), parent.index, group.virtual_mac_address, group.name)
         for group, parent in pairs
         if group.virtual_mac
     }
     urgent: list[bytes] = []
     lazy: list[bytes] = []
     notes: list[str] = []
+    parents: dict[int, ArpSettings] = {}
     for link in snapshot:
-        if link.kind != "macvlan" or not link.alias.startswith(_alias_prefix(state_dir)):
+        mark = Mark.read(link.alias) if link.kind == "macvlan" else None
+        if mark is None or mark.owner != own:
             continue
         urgent += [_delete(item) for item in snapshot.addresses(link.index) if item.ours]
-        if (link.name, link.parent, link.mac, link.alias) not in fitting:
+        if (link.name, link.parent, link.mac, mark.group) not in fitting:
             lazy.append(rtnl.encode_link_del(link.index))
             notes.append(f"{link.name}: removed, an earlier run left it")
+            if link.parent is not None:
+                parents[link.parent] = mark.before
         elif link.up:
             lazy.append(rtnl.encode_link_down(link.index))
             notes.append(f"{link.name}: set down, an earlier run left it up")
@@ -179,7 +182,7 @@ def sweep(snapshot: Links, state_dir: str, wanted: Iterable[tuple[GroupConfig, L
             if left is not None and left.ours:
                 urgent.append(_delete(left))
                 notes.append(f"{ip.ip}: removed from {parent.name}, an earlier run left it")
-    return Sweep(tuple(urgent), tuple(lazy), tuple(notes))
+    return Sweep(tuple(urgent), tuple(lazy), tuple(notes), parents)
 
 
 def _delete(item: Address) -> bytes:
@@ -229,39 +232,3 @@ def own_source(snapshot: Links, index: int, family: int, vips: Collection[str] =
         return None
     usable.sort(key=lambda item: (item.secondary, family == 6 and not ip_address(item.address).is_link_local))
     return usable[0].address
-
-
-class ParentSettings:
-    """ARP settings of interfaces below virtual MACs: set while at least one group needs them, then put back.
-
-    Without them the interface itself would answer for addresses that belong to the virtual MAC.
-    """
-
-    def __init__(self, remembered: Mapping[str, tuple[int, int]] | None = None) -> None:
-        self._before: dict[str, tuple[int, int]] = dict(remembered or {})
-        self._users: dict[int, tuple[str, set[str]]] = {}
-
-    @property
-    def before(self) -> Mapping[str, tuple[int, int]]:
-        """arp_ignore and arp_announce by interface name as they were: to be stored, since a killed process restores nothing."""
-        return dict(self._before)
-
-    def claim(self, parent: Link, group: str) -> tuple[bytes, ...]:
-        """A group needs the interface: the requests, none if they have been made."""
-        name, users = self._users.setdefault(parent.index, (parent.name, set()))
-        first = not users
-        users.add(group)
-        if not first:
-            return ()
-        self._before.setdefault(name, (parent.arp_ignore, parent.arp_announce))
-        return (rtnl.encode_device_sysctls(parent.index, _PARENT_SETTINGS),)
-
-    def yield_back(self, index: int, group: str) -> tuple[bytes, ...]:
-        """A group is done with the interface: the requests that put the settings back, once nobody needs them."""
-        name, users = self._users.get(index, ("", set()))
-        users.discard(group)
-        if not name or users:
-            return ()
-        del self._users[index]
-        arp_ignore, arp_announce = self._before.pop(name)
-        return (rtnl.encode_device_sysctls(index, {Sysctl.ARP_IGNORE: arp_ignore, Sysctl.ARP_ANNOUNCE: arp_announce}),)

@@ -7,11 +7,12 @@ __all__ = ["Prober", "Responder"]
 
 import asyncio
 import contextlib
+import errno
 import logging
 import secrets
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from carp_protocol.suspicion import Evidence
 from carp_sidecar.logs import log_event
@@ -29,7 +30,11 @@ _MIN_GAP_S = 0.0015
 _DRAIN_LIMIT = 64
 _MAX_TARGETS = 64
 """Masters a host can suspect at one time; the one asked longest ago is forgotten."""
+_REOPEN_S = 10.0
+"""Between attempts at a port that another program has."""
 _V4_ANY_ADDRESS = struct.Struct("=i4s4s")
+
+_CONSEQUENCE = "other members will wait for the dead time when this sidecar dies"
 
 OnEvidence = Callable[[Evidence, str], None]
 
@@ -131,17 +136,32 @@ class Responder:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self._loop = loop
+        self._port = port
         self._sockets: list[socket.socket] = []
-        for family in (socket.AF_INET, socket.AF_INET6) if port else ():
+        self._reopen: asyncio.TimerHandle | None = None
+        if port:
+            self._open((socket.AF_INET, socket.AF_INET6), again=False)
+
+    def _open(self, families: Sequence[socket.AddressFamily], *, again: bool) -> None:
+        taken = []
+        for family in families:
             try:
-                self._sockets.append(_open(family, port))
+                opened = _open(family, self._port)
             except OSError as error:
-                sentence = (
-                    f"UDP port {port} cannot be opened: {error.strerror}; other members will wait for the dead time when this one dies"
-                )
-                log_event(_log, logging.WARNING if family == socket.AF_INET else logging.INFO, sentence)
-        for opened in self._sockets:
-            loop.add_reader(opened, self._read, opened)
+                if error.errno == errno.EADDRINUSE:
+                    taken.append(family)
+                else:
+                    sentence = f"UDP port {self._port} cannot be opened: {error.strerror}; {_CONSEQUENCE}"
+                    log_event(_log, logging.WARNING if family == socket.AF_INET else logging.INFO, sentence)
+                continue
+            self._sockets.append(opened)
+            self._loop.add_reader(opened, self._read, opened)
+        if taken and not again:
+            mend = "give each sidecar of this host its own probe_port, the same on every host"
+            log_event(_log, logging.WARNING, f"UDP port {self._port} is used by another program: {mend}. Until then {_CONSEQUENCE}")
+        elif again and not taken:
+            log_event(_log, logging.INFO, f"UDP port {self._port} is open now")
+        self._reopen = self._loop.call_later(_REOPEN_S, lambda: self._open(taken, again=True)) if taken else None
 
     def _read(self, opened: socket.socket) -> None:
         for _ in range(_DRAIN_LIMIT):
@@ -157,6 +177,8 @@ class Responder:
                     opened.sendmsg([_DATAGRAM.pack(_MAGIC, _ANSWER, token)], _from_same_address(ancillary), 0, sender)
 
     def close(self) -> None:
+        if self._reopen:
+            self._reopen.cancel()
         for opened in self._sockets:
             self._loop.remove_reader(opened)
             opened.close()
@@ -165,7 +187,6 @@ class Responder:
 def _open(family: socket.AddressFamily, port: int) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET:
             opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         else:
