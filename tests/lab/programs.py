@@ -5,7 +5,7 @@ version, into a cache folder outside the tree. Run as a program, this builds wha
 version, change it everywhere in the module's go.mod and run `go mod tidy` beside it.
 """
 
-__all__ = ["CONTROL_PLANE", "MODULES", "PROGRAMS", "ProgramError", "build", "find", "version"]
+__all__ = ["CONTROL_PLANE", "MODULES", "PROGRAMS", "ProgramError", "build", "cache_folder", "find", "locked", "say", "version"]
 
 import argparse
 import fcntl
@@ -88,7 +88,10 @@ PROGRAMS = {
     "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": ("kube", "k8s.io/kubernetes/cmd/kube-apiserver"),
     "kube-controller-manager": ("kube", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "kube-proxy": ("kube", "k8s.io/kubernetes/cmd/kube-proxy"),
+    "kube-scheduler": ("kube", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": ("kube", "k8s.io/kubernetes/cmd/kubectl"),
+    "kubelet": ("kube", "k8s.io/kubernetes/cmd/kubelet"),
     "helm3": ("helm3", "helm.sh/helm/v3/cmd/helm"),
     "helm4": ("helm4", "helm.sh/helm/v4/cmd/helm"),
 }
@@ -120,8 +123,13 @@ def _cache(module: Module) -> Path:
     content = hashlib.sha256(module.flags().encode())
     for path in module.files:
         content.update(path.read_bytes())
+    return cache_folder(f"{module.name}-{content.hexdigest()[:12]}")
+
+
+def cache_folder(name: str) -> Path:
+    """Where something is kept that takes long to make."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "kubecarp" / f"{module.name}-{content.hexdigest()[:12]}"
+    return Path(home) / "kubecarp" / name
 
 
 def build(*programs: str) -> None:
@@ -132,13 +140,14 @@ def build(*programs: str) -> None:
         module = MODULES[PROGRAMS[program][0]]
         folder = _cache(module)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
+        with locked(folder / ".lock"):
             if not find(program):
                 _build(module, program, folder / program)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; it ends with the process."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -146,7 +155,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _build(module: Module, program: str, target: Path) -> None:
     go = _find_go()
-    _say(f"building {program} {module.version} (once; minutes the first time)")
+    say(f"building {program} {module.version} (once; minutes the first time)")
     started = time.monotonic()
     unfinished = target.with_name(f".{program}.new")
     options = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", module.flags()]
@@ -163,7 +172,7 @@ def _build(module: Module, program: str, target: Path) -> None:
         lines = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
         raise ProgramError("\n".join([f"{program} {module.version} was not built:", *lines[-20:]]))
     unfinished.replace(target)
-    _say(f"{program} is ready after {time.monotonic() - started:.0f} s: {target}")
+    say(f"{program} is ready after {time.monotonic() - started:.0f} s: {target}")
 
 
 def _find_go() -> str:
@@ -190,7 +199,8 @@ def _installed_go() -> str | None:
     return go if found and (int(found[1]), int(found[2])) >= GO_FLOOR else None
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line on what is being set up."""
     print(f"setup: {text}", file=sys.stderr, flush=True)
 
 
@@ -208,7 +218,7 @@ def main() -> int:
         except (ProgramError, OSError, subprocess.TimeoutExpired) as error:
             problems.append(str(error))
     for problem in dict.fromkeys(problems):
-        _say(problem)
+        say(problem)
     return 1 if problems else 0
 
 

@@ -7,10 +7,14 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from importlib.metadata import requires
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from closure import closure, roots
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = [ROOT / "operator", ROOT / "sidecar"]
@@ -113,20 +117,52 @@ def test_lock_holds_the_base_dependencies_with_hashes_and_no_host() -> None:
     assert all("==" in entry and entry.endswith("\\") for entry in entries)
 
 
-@pytest.mark.parametrize("path", ["tests/setup.sh", "Dockerfile"])
-def test_base_install_names_every_base_dependency(path: str) -> None:
+def test_base_install_names_every_base_dependency() -> None:
     dependencies = project()["dependencies"]
     assert isinstance(dependencies, list)
-    pattern = re.search(r"/\^\(([a-z0-9|-]+)\)==/", (ROOT / path).read_text())
-    assert pattern, f"{path} picks the base dependencies out of requirements.lock by their names"
+    pattern = re.search(r"/\^\(([a-z0-9|-]+)\)==/", (ROOT / "tests/setup.sh").read_text())
+    assert pattern, "tests/setup.sh picks the base dependencies out of requirements.lock by their names"
     assert set(pattern[1].split("|")) == {dependency.partition("==")[0] for dependency in dependencies}
 
 
-def test_image_names_every_part_of_the_build_backend() -> None:
-    named = re.search(r"/\^\((hatchling[a-z0-9|-]+)\)==/", (ROOT / "Dockerfile").read_text())
-    assert named
-    needed = {re.split(r"[^A-Za-z0-9-]", line)[0] for line in requires("hatchling") or [] if "extra ==" not in line}
-    assert needed - {"tomli"} <= set(named[1].split("|")), "tomli is for Python 3.10"
+def names_in(entries: str) -> set[NormalizedName]:
+    """The packages of a lock, or of a part of it."""
+    return {canonicalize_name(name) for name in re.findall(r"^([a-z0-9-]+)==", entries, re.MULTILINE)}
+
+
+PYPROJECT, LOCK = (ROOT / "pyproject.toml").read_text(), (ROOT / "requirements.lock").read_text()
+RUNTIME = closure(LOCK, roots(PYPROJECT, ["operator"]))
+BACKEND = closure(LOCK, roots(PYPROJECT, build=True))
+
+
+@pytest.mark.parametrize("entries", [RUNTIME, BACKEND], ids=["runtime", "backend"])
+def test_a_closure_holds_all_that_its_packages_require(entries: str) -> None:
+    installed = {canonicalize_name(distribution.name): distribution for distribution in distributions()}
+    for name in names_in(entries) & installed.keys():
+        for line in installed[name].requires or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                assert canonicalize_name(requirement.name) in names_in(entries), f"{name} requires {line}"
+
+
+def test_a_closure_is_of_entries_of_the_lock_and_holds_nothing_of_development() -> None:
+    assert {"kopf", "kubernetes", "cryptography", "click", "rich", "pyyaml", "pyroute2", "prometheus-client"} <= names_in(RUNTIME)
+    assert not names_in(RUNTIME) & (roots(PYPROJECT, ["dev"]) - roots(PYPROJECT, ["operator"]))
+    assert not names_in(RUNTIME) & names_in(BACKEND)
+    for entry in re.split(r"^(?=[a-z])", RUNTIME + BACKEND, flags=re.MULTILINE):
+        assert entry in LOCK
+        assert not entry or "--hash=sha256:" in entry
+
+
+def test_a_closure_of_what_is_not_locked_is_an_error() -> None:
+    with pytest.raises(KeyError, match=r"not in requirements\.lock: left-pad"):
+        closure(LOCK, {"left-pad"})
+
+
+def test_the_dockerfile_says_the_version() -> None:
+    from carp_sidecar import __version__
+
+    assert f'org.opencontainers.image.version="{__version__}"' in (ROOT / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sidecar" / "carp_protocol").rglob("*.py")), ids=short)
