@@ -63,6 +63,7 @@ def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:
         "transitions": sum(runner.transitions.values()),
         "transitions_by_reason": {reason.value: count for reason, count in runner.transitions.items()},
         "split_brains": runner.split_brains,
+        "address_conflicts": runner.address_conflicts,
         "masters_seen": _masters_seen(runner, now),
         "adverts": {"sent": runner.sent, "received": runner.received, "rejected": dict(runner.rejected)},
         "takeover_s": runner.takeover_s,

@@ -73,6 +73,7 @@ class Runner:
         self.rejected: Counter[str] = Counter()
         self.transitions: Counter[Reason] = Counter()
         self.split_brains = 0
+        self.address_conflicts = 0
         self.takeover_s: float | None = None
         self.health = HealthChecker(self._on_health)
         self._services = services
@@ -383,6 +384,7 @@ class Runner:
                 self.split_brains += 1
                 self._report("split-brain", source=effect.source, won=effect.won)
             case AddressConflict():
+                self.address_conflicts += 1
                 self._report("address-conflict", mac=effect.owner)
             case IdentityChanged():
                 self._services.identity_changed(effect.epoch, twin=effect.twin)

@@ -56,6 +56,7 @@ def healthy() -> dict[str, str]:
             sidecar("carp_transitions_total", node, **GROUP, reason="started"): "1x60",
             sidecar("carp_transitions_total", node, **GROUP, reason="stalled"): "0x60",
             sidecar("carp_packets_rejected_total", node, **GROUP, reason="bad-digest"): "0x60",
+            sidecar("carp_address_conflicts_total", node, **GROUP): "0x60",
         }
         for state in ("INIT", "BACKUP", "MASTER", "HANDOVER"):
             is_in = state == ("MASTER" if master else "BACKUP")
@@ -82,6 +83,18 @@ CASES = [
         "AddressConflict",
         {sidecar("carp_address_held", "a", **GROUP, address="192.0.2.10"): "1 0x60"},
         {"node": "a", **GROUP, "address": "192.0.2.10"},
+    ),
+    Case(
+        "a host without adverts has the address",
+        "AddressConflict",
+        {sidecar("carp_address_conflicts_total", "b", **GROUP): "0x9 1x60"},
+        {"node": "b", **GROUP},
+    ),
+    Case(
+        "the address was taken before the first scrape",
+        "AddressConflict",
+        {sidecar("carp_address_conflicts_total", "b", **GROUP): "_x9 1x60"},
+        {"node": "b", **GROUP},
     ),
     Case("to and fro", "Flapping", {sidecar("carp_transitions_total", "b", **GROUP, reason="requested"): "0+2x60"}, GROUP),
     Case("a sidecar is silent", "MemberDown", {sidecar("up", "c"): "1 0x60"}, {"node": "c"}),
@@ -174,6 +187,10 @@ def test_a_healthy_cluster_is_quiet(rules: Path) -> None:
 def test_an_alert_fires(rules: Path, case: Case) -> None:
     labels = {"alertname": f"Kubecarp{case.alert}", "alertstate": "firing"} | case.labels
     assert evaluate(rules, healthy() | case.series, case.minutes, {case.alert: [labels]}) == ""
+
+
+def test_an_address_conflict_of_long_ago_is_over(rules: Path) -> None:
+    assert evaluate(rules, healthy() | {sidecar("carp_address_conflicts_total", "b", **GROUP): "0x9 1x60"}, 25, {}) == ""
 
 
 def test_another_namespace_is_not_ours(rules: Path) -> None:

@@ -113,6 +113,17 @@ def test_random_loss_does_not_end_in_two_masters(lab: Lab, share: float) -> None
     wait_master(first, second)
 
 
+def test_a_host_that_answers_without_adverts_is_told_and_counted(lab: Lab) -> None:
+    lab.client.namespace.ip(f"addr add {VIP4}/32 dev eth0")
+    member = Sidecar(lab, lab["a"], [group()]).start()
+    assert member.wait_state("MASTER")["address_conflicts"] == 1
+    sentence = f"{lab.client.port().mac} answers for an address of the group but sends no adverts"
+    wait_until(lambda: sentence in member.log(), 5, "the log names it")
+    lab.client.namespace.ip(f"addr del {VIP4}/32 dev eth0")
+    member.stop()
+    assert member.start().wait_state("MASTER")["address_conflicts"] == 0
+
+
 def test_a_missing_interface_is_waited_for(lab: Lab) -> None:
     host = lab["a"]
     member = Sidecar(lab, host, [group(interface="late0", addresses=["10.78.0.100/24"])]).start()

@@ -212,6 +212,7 @@ def test_metrics_and_health(lab: Lab) -> None:
         'carp_state{group="web",state="MASTER"} 1.0',
         f'carp_address_held{{address="{VIP4}",group="web"}} 1.0',
         'carp_split_brains_total{group="web"} 0.0',
+        'carp_address_conflicts_total{group="web"} 0.0',
         'carp_masters_seen{group="web"} 1.0',
     ):
         assert line in page

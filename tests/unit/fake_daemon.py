@@ -41,6 +41,7 @@ def group_status(name: str = "intranet", **fields: Any) -> dict[str, Any]:
         "transitions": 1,
         "transitions_by_reason": {"started": 1},
         "split_brains": 0,
+        "address_conflicts": 0,
         "masters_seen": 1,
         "adverts": {"sent": 0, "received": 7, "rejected": {"bad-digest": 2}},
         "takeover_s": None,

@@ -69,6 +69,12 @@ _FAMILIES = (
         "Times another master was heard while this member was one.",
         _single(lambda g: g["split_brains"]),
     ),
+    _Family(
+        CounterMetricFamily,
+        "carp_address_conflicts",
+        "Times a host that sends no adverts answered for an address of the group when this member took it.",
+        _single(lambda g: g["address_conflicts"]),
+    ),
     _Family(GaugeMetricFamily, "carp_demotion", "Sum of the demotions of the group.", _single(lambda g: g["demotion"]["total"])),
     _Family(
         GaugeMetricFamily,

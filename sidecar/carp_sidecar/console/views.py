@@ -109,6 +109,7 @@ def group_detail(status: Mapping[str, Any], group: _Group) -> list[str]:
         ("MAC", group["virtual_mac"] or "physical"),
         ("Transitions", f"{group['transitions']}{_counts(group['transitions_by_reason'])}"),
         ("Split brains", group["split_brains"]),
+        ("Conflicts", group["address_conflicts"]),
         ("Adverts", _adverts_detail(group["adverts"])),
         ("Takeover", "none yet" if group["takeover_s"] is None else f"last one took {format_interval(group['takeover_s'])}"),
     ]
