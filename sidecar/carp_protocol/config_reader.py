@@ -13,7 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any
 
 from .auth import PASSWORD_LENGTH, STRICT_KEY_LENGTH
-from .config import Authentication, Dialect, GroupConfig, Mode, PeerMode, Peers, Preemption, SidecarConfig
+from .config import DEFAULT_INTERVAL_S, Authentication, Dialect, GroupConfig, Mode, PeerMode, Peers, Preemption, SidecarConfig
 from .config_probes import read_health_checks
 from .errors import ConfigError
 from .fields import Fields, Problems
@@ -131,7 +131,7 @@ def _read_advskew(fields: Fields) -> int:
 
 
 def _read_interval_s(fields: Fields, mode: Mode) -> float:
-    interval_s = fields.duration_s("advertisement_interval", 1.0)
+    interval_s = fields.duration_s("advertisement_interval", DEFAULT_INTERVAL_S[mode])
     shortest, longest = _STRICT_INTERVAL_S
     if mode is Mode.STRICT and not shortest <= interval_s <= longest:
         fields.problem("advertisement_interval", f"{interval_s:g}s is outside 10ms to 60s, the range of Strict mode")

@@ -24,7 +24,7 @@ def test_a_group_reaches_its_nodes_and_its_status_names_the_master(agents: StubA
     assert status["master"]["node"] == best
     assert status["next"] == next(name for name, entry in programmed.items() if entry["advskew"] == 16)
     assert status["summary"] == {"addresses": "10.77.0.100", "members": "3/3"}
-    assert (status["vhid"], status["interval"], status["transitions"], status["readyCount"]) == (1, "1s", 1, 3)
+    assert (status["vhid"], status["interval"], status["transitions"], status["readyCount"]) == (1, "200ms", 1, 3)
     assert [member["node"] for member in status["members"]] == sorted(programmed, key=lambda name: programmed[name]["advskew"])
     wait_condition(api, "web", "Degraded", "False", "Healthy")
     wait_condition(api, "web", "SplitBrain", "False", "OneMaster")

@@ -49,7 +49,6 @@ def test_another_vhid_than_the_one_that_runs_is_refused(api: KubeClient) -> None
 def test_a_group_with_nothing_but_addresses_gets_every_default(api: KubeClient) -> None:
     assert api.create(carp_group())["spec"] == {
         "addresses": ["10.77.0.100"],
-        "advertisementInterval": "1s",
         "authentication": {"mode": "Strict"},
         "onCordon": "HandOver",
         "peers": {"mode": "Multicast"},

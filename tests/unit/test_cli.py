@@ -340,7 +340,9 @@ def test_check_shows_what_would_run(config: Path, capsys: pytest.CaptureFixture[
     assert main(["check", str(config)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("GROUP")
-    assert lines[1].split() == ["intranet", "1", "lo", "172.27.27.13/27", "255", "Strict", "1s", "00:00:5e:00:01:01", "Multicast", "-", "-"]
+    columns = lines[1].split()
+    assert columns[:7] == ["intranet", "1", "lo", "172.27.27.13/27", "255", "Strict", "200ms"]
+    assert columns[7:] == ["00:00:5e:00:01:01", "Multicast", "-", "-"]
     assert main(["check", str(config), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"problems": [], "groups": ["intranet"]}
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
-from carp_protocol.config import Dialect, Exec, HealthCheck, HttpGet, Mode, PeerMode, Preemption, TcpSocket
+from carp_protocol.config import DEFAULT_INTERVAL_S, Dialect, Exec, HealthCheck, HttpGet, Mode, PeerMode, Preemption, TcpSocket
 from carp_protocol.fields import parse_duration_s
 
 from .errors import BadObject
@@ -67,7 +67,7 @@ class CarpGroup:
     interface: str | None = None
     interface_pattern: str | None = None
     node_selector: Selector = Selector()
-    interval_s: float = 1.0
+    interval_s: float = DEFAULT_INTERVAL_S[Mode.STRICT]
     priorities: Mapping[str, int] = field(default_factory=dict)
     preemption: Preemption = Preemption()
     mode: Mode = Mode.STRICT
@@ -108,7 +108,7 @@ def read_group(body: Mapping[str, Any]) -> CarpGroup:
             interface=interface.get("name"),
             interface_pattern=interface.get("pattern"),
             node_selector=Selector.from_spec(spec.get("nodeSelector") or {}),
-            interval_s=parse_duration_s(spec.get("advertisementInterval", "1s")),
+            interval_s=_read_interval_s(spec.get("advertisementInterval"), mode),
             priorities={str(entry["node"]): int(entry["priority"]) for entry in spec.get("priorities") or ()},
             preemption=Preemption(enabled=bool(preemption.get("enabled", False)), delay_s=parse_duration_s(preemption.get("delay", "0s"))),
             mode=mode,
@@ -126,6 +126,10 @@ def read_group(body: Mapping[str, Any]) -> CarpGroup:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         name = metadata.get("name", "without a name")
         raise BadObject(f"CarpGroup {name} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _read_interval_s(text: str | None, mode: Mode) -> float:
+    return DEFAULT_INTERVAL_S[mode] if text is None else parse_duration_s(text)
 
 
 def _read_check(check: Mapping[str, Any]) -> HealthCheck:

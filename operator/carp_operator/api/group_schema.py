@@ -193,10 +193,9 @@ _SPEC = record(
         "nodeSelector": record("Which nodes are members, by their labels. Left out: every node that has the network.", LABEL_SELECTOR),
         "advertisementInterval": text(
             "Time between two adverts of the master; a dead host is detected within about three of them, mostly sooner. "
-            "Strict: 10ms to 60s. Compatible: whole seconds, 1s to 254s.",
+            "Strict: 10ms to 60s, 200ms when left out. Compatible: whole seconds, 1s to 254s, 1s when left out.",
             longest=16,
             pattern=DURATION,
-            default="1s",
         ),
         "priorities": _PRIORITIES,
         "preemption": _PREEMPTION,
@@ -237,12 +236,13 @@ _SPEC = record(
             "vhid cannot change once it is set; delete the group and create it anew",
         ),
         rule(
-            "self.authentication.mode != 'Strict' || "
+            "self.authentication.mode != 'Strict' || !has(self.advertisementInterval) || "
             "(duration(self.advertisementInterval) >= duration('10ms') && duration(self.advertisementInterval) <= duration('60s'))",
             "advertisementInterval is outside 10ms to 60s, the range of Strict mode",
         ),
         rule(
-            "self.authentication.mode != 'Compatible' || (duration(self.advertisementInterval).getMilliseconds() % 1000 == 0 && "
+            "self.authentication.mode != 'Compatible' || !has(self.advertisementInterval) || "
+            "(duration(self.advertisementInterval).getMilliseconds() % 1000 == 0 && "
             "duration(self.advertisementInterval) >= duration('1s') && duration(self.advertisementInterval) <= duration('254s'))",
             "Compatible mode knows whole seconds from 1s to 254s only; use Strict mode for others",
         ),

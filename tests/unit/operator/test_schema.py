@@ -74,7 +74,6 @@ def test_a_spec_with_addresses_alone_is_filled_in() -> None:
     spec = admit(schema_of("CarpGroup"), {"metadata": {}, "spec": {"addresses": ["10.0.0.1"]}})["spec"]
     assert spec == {
         "addresses": ["10.0.0.1"],
-        "advertisementInterval": "1s",
         "authentication": {"mode": "Strict"},
         "onCordon": "HandOver",
         "peers": {"mode": "Multicast"},

@@ -28,3 +28,9 @@ def test_groups_of_a_named_interface_may_not() -> None:
 def test_an_address_belongs_to_one_group() -> None:
     with pytest.raises(ConfigError, match=r"group\[1\].addresses\[1\]: fd77::1 belongs to group 'g0' already; remove one"):
         read({"vhid": 7, "addresses": ["fd77::1"]}, {"vhid": 8, "addresses": ["10.0.0.2", "FD77:0::1/64"]})
+
+
+@pytest.mark.parametrize("mode, key, interval_s", [("Strict", "9f" * 32, 0.2), ("Compatible", "secret", 1.0)])
+def test_an_interval_that_is_left_out_is_the_default_of_the_mode(mode: str, key: str, interval_s: float) -> None:
+    group = {"name": "web", "vhid": 7, "addresses": ["10.0.0.1"], "authentication": {"mode": mode, "key": key}}
+    assert read_document({"group": [group]}, load_key=lambda _path: b"").groups[0].advertisement_interval_s == interval_s

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
+from carp_protocol.config import DEFAULT_INTERVAL_S, Mode
 from carp_protocol.fields import parse_duration_s
 
 _BROADCAST = IPv4Address("255.255.255.255")
@@ -42,7 +43,8 @@ def _mode(spec: Mapping[str, Any]) -> str:
 
 
 def _interval_s(spec: Mapping[str, Any]) -> float:
-    return parse_duration_s(spec.get("advertisementInterval", "1s"))
+    given = spec.get("advertisementInterval")
+    return DEFAULT_INTERVAL_S[Mode(_mode(spec))] if given is None else parse_duration_s(given)
 
 
 def _whole_seconds(spec: Mapping[str, Any]) -> bool:
