@@ -16,21 +16,18 @@ RUN python3 closure.py --build >build.lock \
  && python3 -m venv --without-pip /opt/kubecarp \
  && /build/bin/pip --python /opt/kubecarp/bin/python install --no-cache-dir --no-compile --only-binary :all: --require-hashes -r runtime.lock
 
-# What no program of ours can reach. Of the kubernetes package they use connection, TLS and credentials, and write the requests themselves:
-# the generated methods, the asynchronous twin and all models but the three that kopf imports are 115 of its 118 MB. rich loads pygments for
-# source code alone. Commands of other packages, and files of compilers and type checkers.
-WORKDIR /opt/kubecarp
-RUN cd lib/python3.*/site-packages \
- && rm -r kubernetes/aio kubernetes/client/api kubernetes/client/apis \
- && find kubernetes/client/models -type f ! -name __init__.py ! -name 'v1_object_meta.py' ! -name 'v1_owner_reference.py' ! -name 'v1_managed_fields_entry.py' -delete \
+# Out goes what no program of ours can reach. Of the kubernetes package they use connection, TLS and credentials, and write the requests
+# themselves: generated methods, the asynchronous twin, and all models but the three that kopf imports are 115 of its 118 MB. rich colours source
+# code with pygments, which nobody asks for. Tests, commands of other packages, and files of compilers and type checkers.
+RUN cd /opt/kubecarp/lib/python3.*/site-packages \
+ && rm -r kubernetes/aio kubernetes/client/api kubernetes/client/apis pygments \
+ && find kubernetes/client/models -type f ! -name __init__.py ! -name v1_object_meta.py ! -name v1_owner_reference.py ! -name v1_managed_fields_entry.py -delete \
+ && find kubernetes -type f \( -name 'test_*.py' -o -name '*_test.py' -o -name example.py \) -delete \
  && find . -type d -name tests -prune -exec rm -r {} + \
  && find . -type f -regex '.*\.\(c\|h\|pxd\|pyi\|pyx\)' -delete \
- && cd ../../../bin \
- && find . -type f -delete \
- && cd .. \
- && bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash lib
+ && find /opt/kubecarp/bin -type f -delete \
+ && /opt/kubecarp/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash .
 
-WORKDIR /src
 COPY . .
 RUN /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels . \
  && /build/bin/pip --python /opt/kubecarp/bin/python install --no-cache-dir --no-compile --no-index --no-deps --prefix /ours /wheels/*.whl \

@@ -6,7 +6,7 @@ into them; buildah's layers beside them, so that a change of our sources install
 touched. Run as a program, this builds both and says where they are.
 """
 
-__all__ = ["KUBECARP", "PAUSE", "ROOT", "ImageError", "kubecarp_image", "pause_image"]
+__all__ = ["KUBECARP", "PAUSE", "ROOT", "SOURCES", "ImageError", "key_of", "kubecarp_image", "pause_image"]
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from carp_sidecar import __version__
@@ -29,9 +29,10 @@ KUBECARP = f"docker.io/library/kubecarp:{__version__}"
 """What the chart's ``kubecarp`` and the version of the chart are to a container runtime."""
 PAUSE = "kubecarp.test/pause:1"
 
-SOURCES = [
+SOURCES = (
     "Dockerfile", ".dockerignore", "LICENSE", "README.md", "pyproject.toml", "requirements.lock", "tests/closure.py", "operator", "sidecar",
-]  # fmt: skip
+)  # fmt: skip
+"""Every file and folder that goes into the image."""
 SLIM = ["doc", "info", "locale", "man"]
 """Folders of /usr/share that Debian's slim images leave empty."""
 BUNDLES = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"]
@@ -51,11 +52,20 @@ class ImageError(Exception):
 
 def kubecarp_image() -> Path:
     """The archive of kubecarp's image, called KUBECARP in it."""
+    return _archive("image", key_of(ROOT), KUBECARP, _build_kubecarp)
+
+
+def key_of(tree: Path) -> str:
+    """What tells the image that is built from ``tree`` from others: content, not times."""
     content = hashlib.sha256(os.uname().machine.encode())
-    for path in _sources():
-        content.update(f"{path.relative_to(ROOT)} {path.stat().st_size}\n".encode())
-        content.update(path.read_bytes())
-    return _archive("image", content.hexdigest()[:12], KUBECARP, _build_kubecarp)
+    for name in SOURCES:
+        found = tree / name
+        files = [found] if found.is_file() else sorted(path for path in found.rglob("*") if path.is_file())
+        for file in files:
+            if "__pycache__" not in file.parts:
+                content.update(f"{file.relative_to(tree)} {file.stat().st_size}\n".encode())
+                content.update(file.read_bytes())
+    return content.hexdigest()[:12]
 
 
 def pause_image() -> Path:
@@ -65,14 +75,6 @@ def pause_image() -> Path:
         raise ImageError("catatonit is not installed. On Debian or Ubuntu: sudo apt-get install catatonit")
     content = hashlib.sha256(Path(program).read_bytes())
     return _archive("pause", content.hexdigest()[:12], PAUSE, lambda: _build_pause(program))
-
-
-def _sources() -> Iterator[Path]:
-    """Every file that the Dockerfile reads, in an order that does not change."""
-    for name in SOURCES:
-        path = ROOT / name
-        files = [path] if path.is_file() else sorted(path.rglob("*"))
-        yield from (file for file in files if file.is_file() and "__pycache__" not in file.parts)
 
 
 def _archive(kind: str, key: str, image: str, build: Callable[[], None]) -> Path:
@@ -148,8 +150,9 @@ def _make_base() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="base-", dir=cache_folder("")) as folder:
         system = Path(folder) / "system.tar"
-        excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in SLIM]
-        _run("mmdebstrap", "--quiet", "--variant=minbase", *excluded, BASE.rpartition(":")[2].removesuffix("-slim"), str(system))
+        options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in SLIM]
+        options.append('--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"')  # this machine's
+        _run("mmdebstrap", "--quiet", "--variant=minbase", *options, BASE.rpartition(":")[2].removesuffix("-slim"), str(system))
         _commit(BASE, system, "/", "--cmd", "bash")
 
 
@@ -187,19 +190,19 @@ def _run(*command: str, limit_s: float = STEP_LIMIT_S) -> str:
     timer = threading.Timer(limit_s, os.killpg, (program.pid, signal.SIGKILL))
     timer.start()
     lines = []
-    try:
+    with program:
         assert program.stdout
-        for line in program.stdout:
-            lines.append(line.rstrip())
-            if " STEP " in line:
-                say(f"  {lines[-1][:110]}")
-        code = program.wait()
-    except BaseException:
-        os.killpg(program.pid, signal.SIGKILL)
-        program.wait()
-        raise
-    finally:
-        timer.cancel()
+        try:
+            for line in program.stdout:
+                lines.append(line.rstrip())
+                if " STEP " in line:
+                    say(f"  {lines[-1][:110]}")
+        except BaseException:
+            os.killpg(program.pid, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
+    code = program.returncode
     if code:
         ending = f"was ended after {limit_s:.0f} s" if code == -signal.SIGKILL else f"ended with {code}"
         raise ImageError("\n".join([f"{command[0]} {ending}:", *lines[-20:]]))
