@@ -1,9 +1,10 @@
 """pytest fixtures of every layer that needs a network: a lab that ends with the test."""
 
-__all__ = ["lab", "simple_lab"]
+__all__ = ["lab", "real_root", "simple_lab"]
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,11 @@ def lab() -> Iterator[Lab]:
         pytest.skip(str(error))
     with simple_lab() as network:
         yield network
+
+
+@pytest.fixture
+def real_root() -> None:
+    """For pods, whose users and groups differ."""
+    setgroups = Path("/proc/self/setgroups")
+    if setgroups.exists() and setgroups.read_text().strip() == "deny":
+        pytest.skip("needs root: a user namespace of an ordinary user cannot set groups")

@@ -1,5 +1,5 @@
 """Fixtures of the netns layer."""
 
-__all__ = ["lab"]
+__all__ = ["lab", "real_root"]
 
-from lab.fixtures import lab
+from lab.fixtures import lab, real_root

@@ -12,19 +12,13 @@ import pytest
 
 from lab.namespace import LabError, wait_until
 from lab.network import Lab
-from lab.pod import AGENT, CONFIG, FedSidecar
-from lab.sidecar import KEY, VIP4, group
+from lab.pod import AGENT, CONFIG, FedSidecar, document
+from lab.sidecar import VIP4, group
 
 pytestmark = pytest.mark.needs("netns")
 
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 STRANGER = 65533
-
-
-def document(*groups: dict[str, Any], **settings: Any) -> str:
-    """What an agent writes: keys in the file itself."""
-    keyed = [{"authentication": {"mode": "Strict", "key": KEY}} | one for one in groups]
-    return json.dumps({"node": "node-a", "log_format": "json", "group": keyed} | settings)
 
 
 def shown(path: Path) -> tuple[int, int, int]:
@@ -43,13 +37,6 @@ def watching(member: FedSidecar) -> Iterator[Iterator[dict[str, Any]]]:
         with client.makefile("rb") as lines:
             assert json.loads(lines.readline())["ok"]
             yield map(json.loads, lines)
-
-
-@pytest.fixture
-def real_root() -> None:
-    setgroups = Path("/proc/self/setgroups")
-    if setgroups.exists() and setgroups.read_text().strip() == "deny":
-        pytest.skip("needs root: a user namespace of an ordinary user cannot set groups")
 
 
 @pytest.mark.usefixtures("real_root")
