@@ -156,3 +156,33 @@ def test_ipvs_with_the_physical_mac_everybody_answers_until_strict_arp(everywher
         host.namespace.sysctl("net.ipv4.conf.all.arp_ignore", 1)
         host.namespace.sysctl("net.ipv4.conf.all.arp_announce", 2)
     wait_answerers(lab, master.host.port().mac)
+
+
+FIREWALL = """
+table inet host {
+  chain input { type filter hook input priority 0; policy drop; ct state established accept; icmp type echo-request accept
+  }
+  chain output { type filter hook output priority 0; policy drop; ip protocol icmp accept
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("peers", ["Multicast", "Unicast"])
+def test_a_firewall_on_the_host_stops_unicast_adverts_and_no_multicast_ones(lab: Lab, peers: str) -> None:
+    """Multicast adverts leave and arrive by packet sockets, beside the chains input and output; unicast ones are routed."""
+    members = []
+    for rank, name in enumerate("ab"):
+        lab[name].namespace.run("nft", "-f", "-", stdin=FIREWALL)
+        addresses = {"addresses": [lab["b" if name == "a" else "a"].address()]} if peers == "Unicast" else {}
+        members.append(Sidecar(lab, lab[name], [group(advskew=rank * 50, peers={"mode": peers} | addresses)]).start())
+        members[0].wait_state("MASTER")
+    if peers == "Unicast":
+        members[1].wait_state("MASTER")
+        for name in "ab":
+            lab[name].namespace.run("nft", "add rule inet host output ip protocol 112 accept")
+    wait_master(members[0], members[1])
+    stays(members, ["MASTER", "BACKUP"], 1.0)
+    assert answerers(lab) == {VIRTUAL_MAC}, "ARP is not the firewall's"
+    lab.kill(lab["a"])
+    members[1].wait_state("MASTER")
