@@ -89,3 +89,16 @@ def test_ten_millisecond_interval(lab: Lab) -> None:
     first, second = start_cluster(lab, advertisement_interval="10ms")
     lab.kill(first.host)
     second.wait_state("MASTER", timeout_s=3)
+
+
+@pytest.mark.parametrize("missing", ["net_raw", "net_admin"])
+def test_without_a_capability_the_status_names_it_and_nothing_shows_a_traceback(lab: Lab, missing: str) -> None:
+    """The lab fails a test whose programs print one; the guardian is started anew each time, with the same result."""
+    left = "net_admin" if missing == "net_raw" else "net_raw"
+    member = Sidecar(lab, lab["a"], [group()]).start(under=["setpriv", "--bounding-set", f"-all,+{left}", "--inh-caps", "-all"])
+    said = member.wait_for(lambda one: one["warnings"], "says why it does nothing")
+    assert said["state"] == "INIT"
+    assert "Operation not permitted" in said["warnings"][0]
+    if missing == "net_raw":
+        assert "NET_RAW and NET_ADMIN are needed" in said["warnings"][0]
+        wait_until(lambda: "carp-guardian: no packet socket" in member.log(), 10, "the guardian says why it ends")

@@ -113,7 +113,10 @@ def main() -> None:
     with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
         comm.write("carp-guardian")
     # Opened now: later the permission, or a free descriptor, may be gone.
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    except OSError as error:
+        sys.exit(f"carp-guardian: no packet socket ({error.strerror}): NET_RAW and NET_ADMIN are needed")
     netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     try:
         netlink.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
