@@ -131,7 +131,7 @@ def test_one_may_start_while_the_other_stops(lab: Lab) -> None:
         going.signal(signal.SIGTERM)
         going.reap()
         coming.wait_ready().wait_state("MASTER")
-        assert settings(host) == OURS
+        wait_until(lambda: settings(host) == OURS, 2, "the one that stays has what it needs")
     one.stop()
     assert settings(host) == BEFORE
 

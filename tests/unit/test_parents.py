@@ -63,6 +63,17 @@ def test_what_another_sidecar_set_is_not_taken_for_the_hosts() -> None:
     assert settings.put_back() == (request(0, 1),)
 
 
+def test_one_that_came_between_removal_and_putting_back_is_told_what_was_before() -> None:
+    links = snapshot(parent(1, 2), macvlan(Mark("/other", "web", ArpSettings(1, 2)).alias))
+    leaving, coming = ParentSettings(links), ParentSettings(snapshot(parent(1, 2)))
+    leaving.remember({2: ArpSettings(0, 1)})
+    coming.claim(parent(1, 2), "web")
+    assert leaving.put_back() == (request(0, 1),)
+    assert coming.changed(2, parent(0, 1)) == (NEEDED,)
+    coming.yield_back(2, "web")
+    assert coming.put_back() == (request(0, 1),)
+
+
 @pytest.mark.parametrize("written, before", [((0, 0), (0, 0)), ((1, 0), (0, 0)), ((2, 2), (2, 1))])
 def test_what_somebody_writes_meanwhile_is_for_afterwards(written: tuple[int, int], before: tuple[int, int]) -> None:
     settings = ParentSettings(snapshot(parent()))

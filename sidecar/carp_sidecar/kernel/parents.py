@@ -65,11 +65,16 @@ class ParentSettings:
         self._users.get(index, set()).discard(group)
 
     def put_back(self) -> tuple[bytes, ...]:
-        """The requests for every interface that no group of this process needs, and on which no macvlan of any sidecar is left."""
+        """The requests for every interface that no group of this process needs, unless a macvlan that is left there says the same.
+
+        One that says otherwise was made by a sidecar that came just after our last macvlan had gone, and took what we had set for
+        the host's own. It notices the request, knows better from then on, and sets anew what it needs.
+        """
         idle = {index: before for index, before in self._before.items() if not self._users.get(index)}
         for index in idle:
             del self._before[index]
-        return tuple(_request(index, before) for index, before in idle.items() if not self._marks_on(index))
+        known = ((index, before, [mark.before for mark in self._marks_on(index)]) for index, before in idle.items())
+        return tuple(_request(index, before) for index, before, told in known if before not in told)
 
     def _marks_on(self, index: int) -> list[Mark]:
         marks = (Mark.read(link.alias) for link in self._snapshot if link.parent == index and link.kind == "macvlan")
