@@ -5,12 +5,12 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-apply pages coverage lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-apply bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.base ## watch an address survive the death of its host (under a minute, root not needed)
 	@tests/setup.sh programs ip unshare
@@ -22,6 +22,19 @@ test: $(VENV)/.all programs ## run everything: static checks and every layer of 
 
 kubernetes: $(VENV)/.all ## build what the tests need of Kubernetes, etcd and Helm, once per version, outside this folder
 	@PYTHONPATH=tests $(PY) -m lab.programs
+
+cluster: $(VENV)/.all programs ## bring up a real Kubernetes of three nodes with kubecarp in it, and leave it running (root; the first time it builds Kubernetes)
+	@PYTHONPATH=tests $(PY) -m lab.programs etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl helm4
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m lab.cluster_command up
+
+cluster-down: ## end it; nothing is left
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m lab.cluster_command down
+
+cluster-shell: ## a shell on the client of that cluster, with kubectl and a KUBECONFIG
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m lab.cluster_command shell
+
+cluster-kill cluster-boot: ## cut the power of one of its nodes, or give it back: NODE=node-1
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m lab.cluster_command $(@:cluster-%=%) $(NODE)
 
 check: $(VENV)/.all ## run what takes less than a minute: static checks, unit tests and simulated clusters
 	@$(RUN) static unit simulation
@@ -49,6 +62,9 @@ pages: $(VENV)/.all ## write the pages of docs/ that are made from code
 bench-apply: $(VENV)/.all ## measure the time from kubectl apply to an answer, and write docs/bench (two minutes)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.apply
 
+bench-cluster: $(VENV)/.all programs ## measure what faults of a real cluster cost, and write docs/bench (an hour)
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.cluster
+
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit
 	@$(VENV)/bin/coverage report
@@ -62,7 +78,8 @@ clean: ## remove everything that the other targets made
 	@find operator sidecar tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 programs:
-	@tests/setup.sh programs ip unshare tc ping tcpdump nft ps ucarp keepalived promtool
+	@tests/setup.sh programs ip unshare tc ping tcpdump nft ps ucarp keepalived promtool \
+		buildah mmdebstrap catatonit containerd runc /usr/lib/cni/ptp
 
 $(VENV)/.base: requirements.lock tests/setup.sh
 	@tests/setup.sh base $(VENV)

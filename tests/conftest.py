@@ -9,6 +9,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lab.machine import NEW as NEW_MACHINE
 from lab.programs import CONTROL_PLANE, PROGRAMS, find
 
 settings.register_profile("default", derandomize=True, database=None, deadline=None, max_examples=100, print_blob=True)
@@ -27,6 +28,8 @@ def missing(what: str) -> str:
     if what == "kubernetes" or what in PROGRAMS:
         absent = [name for name in (CONTROL_PLANE if what == "kubernetes" else (what,)) if find(name) is None]
         return f"not built: {', '.join(absent)}; run `make kubernetes`" if absent else ""
+    if what == "machines":
+        return _no_machines()
     if what != "netns":
         return "" if shutil.which(what) else f"the program {what} is not installed"
     try:
@@ -34,6 +37,15 @@ def missing(what: str) -> str:
     except OSError:
         return "the program unshare is not installed"
     return "" if allowed else "network namespaces need root, or a user namespace: start with unshare --user --map-root-user --net"
+
+
+def _no_machines() -> str:
+    """Why no machine of its own (lab.machine) can be made here."""
+    try:
+        done = subprocess.run([*NEW_MACHINE, "mount", "-t", "proc", "proc", "/proc"], capture_output=True, timeout=10, check=False)
+    except OSError:
+        return "the program unshare is not installed"
+    return "machines with mounts of their own need root" if done.returncode or os.geteuid() else ""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -24,7 +24,9 @@ STATIC: dict[str, list[str]] = {
 STATIC_LIMIT_S = 300
 """A first mypy run without its cache takes about a minute on a small machine."""
 
-LAYERS: dict[str, int] = {"unit": 300, "simulation": 300, "netns": 2400, "interop": 1800, "api": 1800, "chart": 900, "fuzz": 1200}
+LAYERS: dict[str, int] = {
+    "unit": 300, "simulation": 300, "netns": 2400, "interop": 1800, "api": 1800, "chart": 900, "cluster": 2400, "fuzz": 1200,
+}  # fmt: skip
 """Layer, which is its folder under tests/: seconds after which it is stuck and is ended."""
 NAMESPACED = {"netns", "interop", "api", "chart"}
 AS_ROOT_OF_A_USER_NAMESPACE = ["unshare", "--user", "--map-root-user", "--net"]

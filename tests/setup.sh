@@ -17,11 +17,14 @@ can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 install_packages() {
     say "installing Debian packages: $*"
     export DEBIAN_FRONTEND=noninteractive
+    # RUNLEVEL: the programs are wanted, not the services that some packages would start.
+    export RUNLEVEL=1
     apt-get update -qq && apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" >/dev/null
 }
 
 package_of() {
     case $1 in
+        /usr/lib/cni/*) echo containernetworking-plugins ;;
         ip | tc) echo iproute2 ;;
         unshare) echo util-linux ;;
         ping) echo iputils-ping ;;

@@ -1,10 +1,10 @@
-"""A real Kubernetes control plane in one network namespace: etcd, kube-apiserver, kube-controller-manager; no kubelet anywhere.
+"""A real Kubernetes control plane in one network namespace: etcd, kube-apiserver, kube-controller-manager.
 
-It outlives the labs of single tests and is plugged into each of them with the same address. Nodes and Pods exist in the API alone.
-Everything that is started here ends with ``close``, or with the process.
+It outlives the labs of single tests and is plugged into each of them with the same address. Nodes and Pods exist in the API alone, unless
+it is made for kubelets (``lab.real_cluster``). Everything that is started here ends with ``close``, or with the process.
 """
 
-__all__ = ["ADDRESS", "PORT", "SERVER", "ControlPlane"]
+__all__ = ["ADDRESS", "PORT", "REMOTE_ETCD", "SERVER", "ControlPlane"]
 
 import contextlib
 import http.client
@@ -34,7 +34,7 @@ PORT = 6443
 SERVER = f"https://{ADDRESS}:{PORT}"
 """How the hosts of a lab reach it."""
 LOCAL_SERVER = f"https://127.0.0.1:{PORT}"
-ETCD = "http://127.0.0.1:2379"
+ETCD, REMOTE_ETCD = "http://127.0.0.1:2379", f"http://{ADDRESS}:2379"
 HOST_NUMBER = 150
 """Far from the hosts that a lab counts itself: the MAC address in a segment is made of it."""
 READY_S = 60.0
@@ -59,9 +59,14 @@ AUDIT_POLICY = {
 
 
 class ControlPlane:
-    """Up on return, with ``crds`` established; ``api`` is the administrator."""
+    """Up on return, with ``crds`` established; ``api`` is the administrator.
 
-    def __init__(self, crds: Sequence[Mapping[str, Any]] = ()) -> None:
+    ``for_kubelets``: with every controller and the scheduler. ``names``: further addresses at which the API server will be reached.
+    """
+
+    def __init__(self, crds: Sequence[Mapping[str, Any]] = (), *, for_kubelets: bool = False, names: Sequence[str] = ()) -> None:
+        self._for_kubelets = for_kubelets
+        self._names = names
         self._stack = contextlib.ExitStack()
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
@@ -75,11 +80,12 @@ class ControlPlane:
         self._audit_log.touch(mode=0o600)
         try:
             self._make_keys()
-            self._start("etcd", ["--data-dir", str(self.directory / "etcd"), "--unsafe-no-fsync", *_etcd_urls()])
+            self._start("etcd", ["--data-dir", str(self.directory / "etcd"), "--unsafe-no-fsync", *self._etcd_urls()])
             self._start_api_server()
             self.install(crds)
             self._start_controllers()
-            self._baseline = Baseline(self.api)
+            if not for_kubelets:
+                self._baseline = Baseline(self.api)
         except BaseException:
             self.close()
             raise
@@ -91,22 +97,37 @@ class ControlPlane:
         self._stack.close()
 
     def _make_keys(self) -> None:
-        authority = Authority(self.directory)
-        self.ca = authority.certificate
-        names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "10.96.0.1", ADDRESS, ADDRESS6)
-        self._server_files = authority.issue("apiserver", "kube-apiserver", hosts=names)
-        self._admin_files = authority.issue("admin", "admin", "system:masters")
+        self.authority = Authority(self.directory)
+        self.ca = self.authority.certificate
+        names = (
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "127.0.0.1",
+            "10.96.0.1",
+            ADDRESS,
+            ADDRESS6,
+            *self._names,
+        )
+        self._server_files = self.authority.issue("apiserver", "kube-apiserver", hosts=names)
+        self._admin_files = self.authority.issue("admin", "admin", "system:masters")
         self._service_account_key = write_key(self.directory / "service-accounts.key")
         certificate, key = map(str, self._admin_files)
-        user = {"client-certificate": certificate, "client-key": key}
-        self.admin = kubeconfig(self.directory / "admin.conf", SERVER, self.ca, user)
-        self._local_admin = kubeconfig(self.directory / "local-admin.conf", LOCAL_SERVER, self.ca, user)
+        self.admin_user = {"client-certificate": certificate, "client-key": key}
+        self.admin = kubeconfig(self.directory / "admin.conf", SERVER, self.ca, self.admin_user)
+        self._local_admin = kubeconfig(self.directory / "local-admin.conf", LOCAL_SERVER, self.ca, self.admin_user)
         self.api = self._client(self._admin_files)
 
     # Processes
 
     def _start(self, program: str, arguments: Sequence[str]) -> None:
         self._processes[program] = self.namespace.start([str(_path(program)), *arguments], self.log_path(program))
+
+    def _etcd_urls(self) -> list[str]:
+        """API servers on nodes need the one etcd too."""
+        clients, peers = "http://0.0.0.0:2379" if self._for_kubelets else ETCD, "http://127.0.0.1:2380"
+        return [f"--listen-client-urls={clients}", f"--advertise-client-urls={ETCD}", f"--listen-peer-urls={peers}"]
 
     def log_path(self, program: str) -> Path:
         """What etcd, kube-apiserver or kube-controller-manager says."""
@@ -117,11 +138,13 @@ class ControlPlane:
             if process.poll() is not None:
                 raise LabError(f"{program} ended with {process.returncode}:\n{self.log_path(program).read_text(errors='replace')[-3000:]}")
 
-    def _start_api_server(self) -> None:
+    def api_server_settings(self, address: str = ADDRESS, etcd: str = ETCD) -> dict[str, Any]:
+        """The flags of an API server at ``address``, without dashes."""
         certificate, key = map(str, self._server_files)
+        client_certificate, client_key = map(str, self._admin_files)
         settings = {
-            "etcd-servers": ETCD,
-            "advertise-address": ADDRESS,
+            "etcd-servers": etcd,
+            "advertise-address": address,
             "secure-port": PORT,
             "tls-cert-file": certificate,
             "tls-private-key-file": key,
@@ -132,11 +155,15 @@ class ControlPlane:
             "service-cluster-ip-range": "10.96.0.0/16",
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
-            "disable-admission-plugins": "TaintNodesByCondition",  # the taint of a new Node would be taken away by a controller
             "allow-privileged": "true",
-            "audit-policy-file": self._audit_policy,
-            "audit-log-path": self._audit_log,
         }
+        if self._for_kubelets:
+            return settings | {"kubelet-client-certificate": client_certificate, "kubelet-client-key": client_key}
+        # The taint of a new Node would be taken away by a controller that is not there.
+        return settings | {"disable-admission-plugins": "TaintNodesByCondition"}
+
+    def _start_api_server(self) -> None:
+        settings = self.api_server_settings() | {"audit-policy-file": self._audit_policy, "audit-log-path": self._audit_log}
         self._start("kube-apiserver", [f"--{name}={value}" for name, value in settings.items()])
         wait_until(self._is_ready, READY_S, "kube-apiserver is ready", 0.05)
 
@@ -152,10 +179,17 @@ class ControlPlane:
         The controllers go with it, as they do when they lose their leases; those that live on may be idle for a minute after an outage.
         """
         self.api.close()
-        for program in ("kube-controller-manager", "kube-apiserver"):
-            process = self._processes.pop(program)
+        for program in ("kube-scheduler", "kube-controller-manager", "kube-apiserver"):
+            process = self._processes.pop(program, None)
+            if process is None:
+                continue
             process.kill()
             process.wait(COMMAND_TIMEOUT_S)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its API server runs."""
+        return "kube-apiserver" in self._processes
 
     def start_api(self) -> None:
         """The end of ``stop_api``; returns when it is ready."""
@@ -177,9 +211,11 @@ class ControlPlane:
             "service-account-private-key-file": self._service_account_key,
             "root-ca-file": self.ca,
             "leader-elect": "false",
-            "controllers": ",".join(CONTROLLERS),
+            "controllers": "*" if self._for_kubelets else ",".join(CONTROLLERS),
         }
         self._start("kube-controller-manager", [f"--{name}={value}" for name, value in settings.items()])
+        if self._for_kubelets:
+            self._start("kube-scheduler", [f"--kubeconfig={self._local_admin}", "--leader-elect=false"])
         for namespace in ("default", "kube-system"):
             self._wait_namespace(namespace)
 
@@ -198,22 +234,31 @@ class ControlPlane:
     @contextlib.contextmanager
     def plugged_into(self, lab: Lab) -> Iterator[Host]:
         """Reachable at ADDRESS from the hosts of a lab, for the length of the block; as a Host it can be cut off and healed."""
-        port = lab.plug_in(self.host, lab["a"].port().segment, "eth0", f"{ADDRESS}/24", f"{ADDRESS6}/64")
+        port = lab.plug_in(self.host, lab.hosts[0].port().segment, "eth0", f"{ADDRESS}/24", f"{ADDRESS6}/64")
         try:
             yield self.host
         finally:
             self.host.ports.remove(port)
             lab.switch.ip(f"link del {port.device}")
 
-    def _connect(self, files: tuple[Path, Path] | None, timeout_s: float) -> http.client.HTTPSConnection:
-        context = ssl.create_default_context(cafile=str(self.ca))
-        if files:
-            context.load_cert_chain(*files)
+    def connect_plain(self, timeout_s: float | None = None) -> socket.socket:
+        """A connection to the API server, with nothing said yet."""
         plain = self.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             plain.settimeout(timeout_s)
             plain.connect(("127.0.0.1", PORT))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException:
+            plain.close()
+            raise
+        return plain
+
+    def _connect(self, files: tuple[Path, Path] | None, timeout_s: float) -> http.client.HTTPSConnection:
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if files:
+            context.load_cert_chain(*files)
+        plain = self.connect_plain(timeout_s)
+        try:
             connection = http.client.HTTPSConnection("127.0.0.1", PORT, timeout=timeout_s)
             connection.sock = context.wrap_socket(plain, server_hostname="127.0.0.1")
         except BaseException:
@@ -234,10 +279,10 @@ class ControlPlane:
         """Run kubectl as the administrator, and return what it printed; LabError, with what it said, when it fails."""
         return self.run("kubectl", *argv, stdin=stdin, check=check)
 
-    def run(self, program: str, *argv: str, stdin: str = "", check: bool = True) -> str:
+    def run(self, program: str, *argv: str, stdin: str = "", check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """The same for kubectl, helm3 or helm4."""
         environment = [f"HOME={self.directory}", f"KUBECONFIG={self._local_admin}"]
-        return self.namespace.run("env", *environment, str(_path(program)), *argv, stdin=stdin, check=check)
+        return self.namespace.run("env", *environment, str(_path(program)), *argv, stdin=stdin, check=check, timeout_s=timeout_s)
 
     def token(self, service_account: str, namespace: str, pod: str = "", seconds: int = 3600) -> str:
         """A token, bound to ``pod`` if one is named: then it names the Pod's node as well."""
@@ -259,6 +304,10 @@ class ControlPlane:
             unfinished.write_text(content)
             unfinished.replace(directory / name)
         return directory
+
+    def admin_kubeconfig(self, path: Path, server: str) -> Path:
+        """A kubeconfig of the administrator for another way to the API."""
+        return kubeconfig(path, server, self.ca, self.admin_user)
 
     def kubeconfig(self, path: Path, token: str) -> Path:
         """A kubeconfig for the hosts of a lab, with a token."""
@@ -310,7 +359,7 @@ class ControlPlane:
 
         Namespaces stay.
         """
-        if "kube-apiserver" in self._processes:
+        if self.is_up:
             self.thaw_api()
         else:
             self.start_api()
@@ -324,8 +373,3 @@ def _path(program: str) -> Path:
     if path is None:
         raise LabError(f"there is no {program}: run `make kubernetes`")
     return path
-
-
-def _etcd_urls() -> list[str]:
-    peers = "http://127.0.0.1:2380"
-    return [f"--listen-client-urls={ETCD}", f"--advertise-client-urls={ETCD}", f"--listen-peer-urls={peers}"]

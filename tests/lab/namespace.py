@@ -56,10 +56,10 @@ def wait_until(probe: Callable[[], T], timeout_s: float, what: str, every_s: flo
 class Namespace:
     """A network and host-name namespace. Start things in it from the main thread: they die with the thread that started them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, holder: Sequence[str] = ("unshare", "--net", "--uts", "sh", "-c", _HOLDER)) -> None:
         self.name = name
         self._holder = subprocess.Popen(
-            ["unshare", "--net", "--uts", "sh", "-c", _HOLDER, name],
+            [*holder, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -90,9 +90,9 @@ class Namespace:
         """The command line that runs ``argv`` inside."""
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net", f"--uts=/proc/{self.pid}/ns/uts", "--", *argv]
 
-    def run(self, *argv: str, stdin: str = "", check: bool = True) -> str:
+    def run(self, *argv: str, stdin: str = "", check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run to the end and return what it printed; LabError when it fails."""
-        done = subprocess.run(self.command(argv), check=False, input=stdin, text=True, capture_output=True, timeout=COMMAND_TIMEOUT_S)
+        done = subprocess.run(self.command(argv), check=False, input=stdin, text=True, capture_output=True, timeout=timeout_s)
         if check and done.returncode != 0:
             raise LabError(f"{self.name}: {' '.join(argv)}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout

@@ -8,7 +8,7 @@ __all__ = ["PREFIX", "TTL_BASE", "Host", "Lab", "Port", "Segment"]
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
@@ -128,8 +128,8 @@ class Lab:
         """Which host sends this TTL."""
         return next((host.name for host in self.hosts if host.ttl == ttl), f"ttl {ttl}")
 
-    def _namespace(self, name: str) -> Namespace:
-        namespace = Namespace(name)
+    def _namespace(self, name: str, make: Callable[[str], Namespace] = Namespace) -> Namespace:
+        namespace = make(name)
         self._stack.callback(namespace.close)
         return namespace
 
@@ -143,13 +143,23 @@ class Lab:
         self._segments.append(segment)
         return segment
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str, make: Callable[[str], Namespace] = Namespace) -> Host:
         """A new machine without plugs."""
-        host = Host(self._namespace(name), len(self.hosts) + 1)
-        host.namespace.sysctl("net.ipv4.ip_default_ttl", host.ttl)
-        host.namespace.sysctl("net.ipv6.conf.default.hop_limit", host.ttl)
+        host = Host(self._namespace(name, make), len(self.hosts) + 1)
+        _set_ttl(host)
         self.hosts.append(host)
         return host
+
+    def replace(self, host: Host, make: Callable[[str], Namespace]) -> None:
+        """The host after a power cut, as a new machine: the same plugs and addresses, and nothing else of what was in its kernel."""
+        ports, host.ports = host.ports, []
+        host.namespace.close()
+        for port in ports:  # the kernel keeps a dead namespace while one of its connections waits for an acknowledgement
+            self.switch.run("ip", "link", "del", port.device, check=False)
+        host.namespace = self._namespace(host.name, make)
+        _set_ttl(host)
+        for port in ports:
+            self.plug_in(host, port.segment, port.interface, *port.addresses)
 
     def plug_in(self, host: Host, segment: Segment, interface: str, *addresses: str) -> Port:
         """Give ``host`` an interface in ``segment``."""
@@ -240,3 +250,8 @@ class Lab:
             return
         chain = "\n".join(["chain wire {", "type filter hook forward priority 0", *rules, "}"])
         self.switch.run("nft", "-f", "-", stdin=f"add {table}\ndelete {table}\n{table} {{\n{chain}\n}}\n")
+
+
+def _set_ttl(host: Host) -> None:
+    host.namespace.sysctl("net.ipv4.ip_default_ttl", host.ttl)
+    host.namespace.sysctl("net.ipv6.conf.default.hop_limit", host.ttl)
