@@ -8,7 +8,8 @@ from lab.real_cluster import NAMESPACE, VIP, RealCluster
 pytestmark = [pytest.mark.needs("machines", "kubernetes", "kubelet", "containerd", "buildah"), pytest.mark.timeout(300)]
 
 NET_ADMIN, NET_RAW = 12, 13
-TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN = "/run/secrets/kubernetes.io/serviceaccount"
+"""Without the symbolic link of /var/run, which would lead out of the container's root."""
 NODE = "node-1"
 
 

@@ -158,7 +158,9 @@ class ControlPlane:
             "allow-privileged": "true",
         }
         if self._for_kubelets:
-            return settings | {"kubelet-client-certificate": client_certificate, "kubelet-client-key": client_key}
+            # Nobody resolves the names of the nodes.
+            kubelets = {"kubelet-client-certificate": client_certificate, "kubelet-client-key": client_key}
+            return settings | kubelets | {"kubelet-preferred-address-types": "InternalIP"}
         # The taint of a new Node would be taken away by a controller that is not there.
         return settings | {"disable-admission-plugins": "TaintNodesByCondition"}
 
