@@ -134,6 +134,8 @@ def _notes(report: GroupReport) -> list[str]:
 
 def _alive(picture: Picture, name: str) -> bool:
     """Whether its report can be believed."""
+    if name in picture.masters.silent:
+        return False
     node, carp_node = picture.nodes.get(name), picture.carp_nodes.get(name)
     return bool(node and node.ready and carp_node and carp_node.sidecar_running) or name == picture.masters.node
 
@@ -144,6 +146,8 @@ def _not_ready(picture: Picture, name: str) -> tuple[str, str] | None:
         return "NodeNotReady", "the node is not ready"
     if carp_node is None or not carp_node.sidecar_running:
         return "SidecarNotRunning", "the sidecar does not run; look at its pod"
+    if name in picture.masters.silent:
+        return "Silent", f"it was master before {picture.masters.node} and answers no roll call: the host, its kubelet or its agent is gone"
     if report is None:
         return "NotProgrammed", carp_node.problems[0] if carp_node.problems else "the sidecar does not run the group yet"
     if report.interface_state != "Up":

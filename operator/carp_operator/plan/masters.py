@@ -5,7 +5,7 @@ A report says what was true when it was written, and nobody writes one while not
 - A node that Kubernetes calls not ready counts as master only while a live member hears it: what the wire says wins.
 - Of several that call themselves master, the one that became it last is. The others may be dead, or their report may be on its way.
 - After a second the operator asks all of them (a roll call: their CarpNode's generation grows, and a living agent answers). Two that
-  answer and are still master make a split brain. Who does not answer is history.
+  answer and are still master make a split brain. Who does not answer for five seconds is gone, long before Kubernetes says so.
 """
 
 __all__ = ["ANSWER_S", "SETTLE_S", "Masters", "find_masters"]
@@ -31,6 +31,8 @@ class Masters:
     """The master; empty: none of the nodes."""
     rivals: tuple[str, ...] = ()
     """Others that are master too, proven."""
+    silent: tuple[str, ...] = ()
+    """Others that called themselves master once, and did not answer the roll call: they, or their agents, are gone."""
     outside: str = ""
     """Without a master among the nodes: the address of another host that members hear as master."""
     between: bool = False
@@ -69,7 +71,11 @@ def find_masters(
         if wait_s > 0:
             return Masters(node=newest, ask=ask, again_in_s=wait_s)
     master = (proven or claims)[0]
-    return Masters(node=master, rivals=tuple(sorted(name for name in proven if name != master)), ask=ask)
+    rivals = tuple(sorted(name for name in proven if name != master))
+    waits_s = {name: asked.get(name, now) + ANSWER_S - now for name in reachable if name != master and name not in proven}
+    silent = tuple(sorted(name for name, wait_s in waits_s.items() if wait_s <= 0))
+    again_in_s = min((wait_s for wait_s in waits_s.values() if wait_s > 0), default=None)
+    return Masters(node=master, rivals=rivals, silent=silent, ask=ask, again_in_s=again_in_s)
 
 
 def _claims(

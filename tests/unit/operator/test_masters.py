@@ -135,7 +135,16 @@ def test_nobody_is_asked_twice() -> None:
 def test_who_does_not_answer_is_history() -> None:
     scene = Scene().says("a", at=T - 100).says("b", at=T)
     scene.called(scene.look(T + 1)).answers("b")
-    assert scene.look(T + 1.5) == Masters(node="b", ask={})
+    assert scene.look(T + 1.5) == Masters(node="b", ask={}, again_in_s=ANSWER_S - 0.5)
+    assert scene.look(T + 1 + ANSWER_S) == Masters(node="b", silent=("a",), ask={})
+
+
+def test_who_answers_late_is_no_longer_silent() -> None:
+    """Its node came back: the report says backup now."""
+    scene = Scene().says("a", at=T - 100).says("b", at=T)
+    scene.called(scene.look(T + 1)).answers("b")
+    assert scene.look(T + 60).silent == ("a",)
+    assert scene.answers("a").says("a", "Backup", at=T + 60).look(T + 61).silent == ()
 
 
 def test_two_that_answer_are_a_split_brain() -> None:
@@ -149,13 +158,13 @@ def test_the_newest_is_believed_while_it_has_time_to_answer_and_not_longer() -> 
     scene = Scene().says("a", at=T - 100).says("b", at=T)
     scene.called(scene.look(T + 1)).answers("a")
     assert scene.look(T + 1 + ANSWER_S - 0.1).node == "b"
-    assert scene.look(T + 1 + ANSWER_S) == Masters(node="a", ask={})
+    assert scene.look(T + 1 + ANSWER_S) == Masters(node="a", silent=("b",), ask={})
 
 
 def test_if_nobody_answers_the_newest_is_still_the_best_guess() -> None:
     scene = Scene().says("a", at=T - 100).says("b", at=T)
     scene.called(scene.look(T + 1))
-    assert scene.look(T + 1 + ANSWER_S) == Masters(node="b", ask={})
+    assert scene.look(T + 1 + ANSWER_S) == Masters(node="b", silent=("a",), ask={})
 
 
 def test_a_newer_claim_makes_it_a_new_question() -> None:
@@ -195,7 +204,7 @@ def test_a_claim_that_cannot_be_asked_is_not_waited_for() -> None:
     scene = Scene().says("a", at=T - 100).says("b", at=T).hears("c", "192.0.2.2")
     del scene.nodes["b"]
     masters = scene.look(T + 1)
-    assert masters == Masters(node="b", ask={"a": int((T + 1) * 1000)})
+    assert masters == Masters(node="b", ask={"a": int((T + 1) * 1000)}, again_in_s=ANSWER_S)
     assert scene.called(masters).answers("a").look(T + 2) == Masters(node="a", ask={})
 
 

@@ -80,6 +80,27 @@ def test_trouble_of_a_node_removes_nobody(cluster: Cluster, trouble: str, restar
     assert accepted(cluster) == ("True", "Accepted")
 
 
+def test_a_dead_master_is_no_member_in_reserve_long_before_kubernetes_notices(cluster: Cluster) -> None:
+    """Its last report says master, its Node is called ready for most of a minute, and another one has taken over."""
+    dead = cluster.status("web")["master"]["node"]
+    other = next(name for name in NODES if name != dead)
+    cluster.agents[dead].reporting = False
+    cluster.now += 60
+    cluster.agents[other].set_state("web", "Master", "master-host-dead")
+    cluster.agents[other].report()
+    for _ in range(4):
+        cluster.reconcile()
+        cluster.agents[other].follow()
+        cluster.agents[other].report()
+        cluster.now += 2
+    cluster.reconcile()
+    status = cluster.status("web")
+    assert (status["master"]["node"], status["readyCount"]) == (other, 2)
+    member = next(member for member in status["members"] if member["node"] == dead)
+    assert (member["state"], member["ready"], member["reason"]) == ("Unknown", False, "Silent")
+    assert cluster.condition("web", "Degraded")[:2] == ("True", "MemberNotReady")
+
+
 @pytest.mark.parametrize("restart", [False, True], ids=["", "and the operator is another one"])
 def test_nobody_forgets_the_peer_of_a_node_in_trouble(restart: bool) -> None:
     cluster = Cluster(())
