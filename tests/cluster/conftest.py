@@ -9,13 +9,13 @@ from lab.manifests import carp_group
 from lab.real_cluster import VIP, RealCluster
 
 API_ADDRESS = "10.77.0.50"
-"""Of the control plane, in one of the tests; the API server's certificate names it."""
+"""Of the control plane, in one of the tests. The API servers' certificate names it, and the nodes on which they run then."""
 
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[RealCluster]:
     """Started by the first test that asks. Tests use ``cluster`` or ``kubecarp``."""
-    with contextlib.closing(RealCluster(names=[API_ADDRESS])) as cluster:
+    with contextlib.closing(RealCluster(names=[API_ADDRESS, "10.77.0.1", "10.77.0.2", "10.77.0.3"])) as cluster:
         yield cluster
 
 
