@@ -486,12 +486,9 @@ class Engine:
         self._effects.append(IdentityChanged(epoch, twin))
         self._derive()
 
-    @property
-    def _may_be_master(self) -> bool:
-        return self.config.priority > 0 and not self.demotions.excluded
-
     def _derive(self) -> None:
         """What follows from configuration, demotions and identity: computed when they change, not with every packet."""
+        self._may_be_master = self.config.priority > 0 and not self.demotions.excluded
         self._standing = own_standing(self.config, self.demotions.total, self._strict.sender_id if self._strict else 0)
         # A carp(4) master of both families speaks from two addresses in turn: none of them is late when it should be.
         self._suspects = self.config.suspicion and (self._strict is not None or len({a.version for a in self.config.addresses}) == 1)

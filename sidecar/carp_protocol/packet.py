@@ -1,6 +1,16 @@
 """The 36-byte CARP header (protocol.md 1.1), to and from bytes. Knows nothing of keys, clocks or states."""
 
-__all__ = ["BOW_OUT", "HEADER_LENGTH", "PROTOCOL", "Header", "checksum", "decode_untrusted", "looks_like_vrrp_untrusted", "signed_part"]
+__all__ = [
+    "BOW_OUT",
+    "HEADER_LENGTH",
+    "PROTOCOL",
+    "Header",
+    "checksum",
+    "decode_untrusted",
+    "looks_like_vrrp_untrusted",
+    "signed_part",
+    "with_digest",
+]
 
 import struct
 from ipaddress import IPv6Address
@@ -18,6 +28,8 @@ _VERSION_AND_TYPE = 0x21
 _AUTHLEN = 7  # 32-bit words of counter and digest; no receiver checks it (protocol.md 1.1)
 _LAYOUT = struct.Struct("!BBBBBBHQ20s")
 _CHECKSUM_AT = 6
+_DIGEST_AT = 16
+_NO_DIGEST = bytes(20)
 
 
 class Header(NamedTuple):
@@ -28,7 +40,7 @@ class Header(NamedTuple):
     advbase: int
     demotion: int
     counter: int
-    digest: bytes = bytes(20)
+    digest: bytes = _NO_DIGEST
 
     @property
     def is_bow_out(self) -> bool:
@@ -36,17 +48,18 @@ class Header(NamedTuple):
 
     def encode(self, trailer: bytes = b"") -> bytes:
         """The header with its checksum, followed by ``trailer``, which the checksum covers too."""
-        plain = self._pack(0) + trailer
-        return self._pack(checksum(plain)) + trailer
+        return with_digest(self.unsigned() + trailer, self.digest)
 
     def unsigned(self) -> bytes:
         """The header with checksum and digest zeroed: ``signed_part`` of what ``encode`` gives, but for the trailer."""
-        return self._pack(0)
+        vhid, advskew, advbase, demotion, counter, _ = self
+        return _LAYOUT.pack(_VERSION_AND_TYPE, vhid, advskew, _AUTHLEN, demotion, advbase, 0, counter, _NO_DIGEST)
 
-    def _pack(self, cksum: int) -> bytes:
-        return _LAYOUT.pack(
-            _VERSION_AND_TYPE, self.vhid, self.advskew, _AUTHLEN, self.demotion, self.advbase, cksum, self.counter, self.digest
-        )
+
+def with_digest(unsigned: bytes, digest: bytes) -> bytes:
+    """``Header.unsigned`` and what follows it, with the digest and then the checksum filled in."""
+    data = unsigned[:_DIGEST_AT] + digest + unsigned[HEADER_LENGTH:]
+    return data[:_CHECKSUM_AT] + checksum(data).to_bytes(2, "big") + data[_CHECKSUM_AT + 2 :]
 
 
 def checksum(data: bytes) -> int:
@@ -79,7 +92,7 @@ def decode_untrusted(data: bytes, *, source: str = "", destination: str = "") ->
 
 def signed_part(data: bytes) -> bytes:
     """A packet with checksum and digest zeroed: what a Strict digest covers, every other byte of it."""
-    return data[:_CHECKSUM_AT] + b"\0\0" + data[8:16] + bytes(20) + data[HEADER_LENGTH:]
+    return data[:_CHECKSUM_AT] + b"\0\0" + data[8:_DIGEST_AT] + _NO_DIGEST + data[HEADER_LENGTH:]
 
 
 def looks_like_vrrp_untrusted(data: bytes) -> bool:

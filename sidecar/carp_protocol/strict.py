@@ -19,10 +19,11 @@ from .counter import Budgets, Counter, Identity
 from .election import Standing
 from .errors import BadPacket
 from .heard import Heard, Kind, Origin, Trust
-from .packet import BOW_OUT, HEADER_LENGTH, Header, decode_untrusted, looks_like_vrrp_untrusted, signed_part
+from .packet import BOW_OUT, HEADER_LENGTH, Header, decode_untrusted, looks_like_vrrp_untrusted, signed_part, with_digest
 
 _LAYOUT = struct.Struct("!BBxxIQIIQQQQ")
 _VERSION = 1
+_KINDS = {kind.value: kind for kind in Kind}
 _MAX_PEERS = 256
 """Senders on record. A group has a few; the bound is against a member that changes its id in a loop."""
 _INTRODUCTIONS = 16
@@ -69,14 +70,15 @@ class Extension(NamedTuple):
         """Raises BadPacket: short, version, kind or interval. Bytes behind the extension are left for later versions."""
         if len(data) < _LAYOUT.size:
             raise BadPacket("short", f"extension of {len(data)} bytes")
-        version, kind, *fields = _LAYOUT.unpack_from(data)
+        version, number, interval_ms, *fields = _LAYOUT.unpack_from(data)
         if version != _VERSION:
             raise BadPacket("version", f"extension {version}")
-        if kind not in (1, 2, 3):
-            raise BadPacket("kind", str(kind))
-        if not _SHORTEST_MS <= fields[0] <= _LONGEST_MS:
-            raise BadPacket("interval", f"{fields[0]} ms")
-        return cls(Kind(kind), *fields)
+        kind = _KINDS.get(number)
+        if kind is None:
+            raise BadPacket("kind", str(number))
+        if not _SHORTEST_MS <= interval_ms <= _LONGEST_MS:
+            raise BadPacket("interval", f"{interval_ms} ms")
+        return cls(kind, interval_ms, *fields)
 
 
 @dataclass(slots=True)
@@ -183,9 +185,8 @@ class StrictCodec:
         return self._sign(header, Extension(kind, self._interval_ms, self.sender_id, self.generation, **fields))
 
     def _sign(self, header: Header, extension: Extension) -> bytes:
-        trailer = extension.encode()
-        digest = self._digests[0].sign(header.unsigned() + trailer)
-        return Header(header.vhid, header.advskew, header.advbase, header.demotion, header.counter, digest).encode(trailer)
+        unsigned = header.unsigned() + extension.encode()
+        return with_digest(unsigned, self._digests[0].sign(unsigned))
 
     def receive_untrusted(self, data: bytes, origin: Origin, now: float) -> Heard:
         """A packet signed with one of our keys, and how far to believe it; a fresh one is put on record.
@@ -197,7 +198,10 @@ class StrictCodec:
         if header.vhid != self._vhid:
             raise BadPacket("vhid", str(header.vhid))
         signed = signed_part(data)
-        if not any(digest.verify(signed, header.digest) for digest in self._digests):
+        for digest in self._digests:
+            if digest.verify(signed, header.digest):
+                break
+        else:
             raise BadPacket("vrrp" if looks_like_vrrp_untrusted(data) else "bad-digest")
         extension = Extension.decode_untrusted(data[HEADER_LENGTH:])
         if extension.sender_id == self.sender_id:
@@ -225,7 +229,7 @@ class StrictCodec:
             raise BadPacket(Trust.STALE.value, "duplicate")  # a network that doubles packets needs no questions
         if peer is not None and header.counter < peer.counter:
             return Trust.STALE
-        self._record(header, extension, source, now)
+        self._record(peer, header, extension, source, now)
         if extension.peer_id == self.sender_id:
             self._catch_up(extension.peer_counter)
         return Trust.FRESH
@@ -234,8 +238,7 @@ class StrictCodec:
         in_time = now - self._challenge_at <= 2 * _CHALLENGE_LIFE_S
         return in_time and extension.answer == self._challenge != 0 and extension.peer_id == self.sender_id
 
-    def _record(self, header: Header, extension: Extension, source: str, now: float) -> None:
-        peer = self.peers.get(extension.sender_id)
+    def _record(self, peer: Peer | None, header: Header, extension: Extension, source: str, now: float) -> None:
         if peer is None:
             if len(self.peers) >= _MAX_PEERS:
                 del self.peers[min(self.peers.values(), key=lambda known: known.seen_at).sender_id]

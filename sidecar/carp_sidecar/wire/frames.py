@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6, inet_ntop  # pure functions, ten times faster than ipaddress
 from typing import NamedTuple
@@ -51,6 +52,8 @@ _ETHERTYPE_IPV4 = 0x0800
 _ETHERTYPE_ARP = 0x0806
 _ETHERTYPE_IPV6 = 0x86DD
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_KNOWN_HEADERS = 256
+"""IPv4 headers whose meaning is remembered: one for each sender and kind of packet. A flood of others costs it only speed."""
 _IPV6 = struct.Struct("!IHBB16s16s")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _ARP_REQUEST = 1
@@ -222,31 +225,44 @@ def decode_frame_untrusted(frame: bytes) -> Frame:
     raise BadPacket("unexpected-frame", f"ethertype {ethertype:#06x}")
 
 
-def _decode_ipv4_untrusted(packet: bytes, source_mac: bytes) -> ReceivedAdvert:
-    if len(packet) < _IPV4.size:
-        raise BadPacket("truncated", "no whole IPv4 header")
-    first, _, total_length, _, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(packet)
-    header_length = (first & 0x0F) * 4
-    if first >> 4 != 4 or header_length < _IPV4.size:
+class _Ipv4Header(NamedTuple):
+    """What an IPv4 header says, once it was found sound."""
+
+    source: str
+    destination: str
+    ttl: int
+    length: int
+    total_length: int
+
+
+@lru_cache(_KNOWN_HEADERS)
+def _ipv4_header_untrusted(header: bytes) -> _Ipv4Header:
+    """The meaning of a header with its options; the adverts of one sender all have the same bytes (see ``AdvertHeader``)."""
+    first, _, total_length, _, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(header)
+    length = (first & 0x0F) * 4
+    if first >> 4 != 4 or length < _IPV4.size:
         raise BadPacket("bad-ip-header", f"first byte {first:#04x}")
-    if total_length < header_length:
-        raise BadPacket("bad-ip-length", f"total length {total_length} in a header of {header_length}")
-    if total_length > len(packet):
-        raise BadPacket("truncated", f"total length {total_length}, received {len(packet)}")
-    if _word_sum(packet[:header_length]) != 0xFFFF:
+    if total_length < length:
+        raise BadPacket("bad-ip-length", f"total length {total_length} in a header of {length}")
+    if length > len(header):
+        raise BadPacket("truncated", f"a header of {length}, received {len(header)}")
+    if _word_sum(header) != 0xFFFF:
         raise BadPacket("bad-ip-checksum")
     if fragment & ~DONT_FRAGMENT & 0x3FFF:
         raise BadPacket("fragment")
     if protocol != PROTOCOL_CARP:
         raise BadPacket("unexpected-frame", f"IPv4 protocol {protocol}")
-    return ReceivedAdvert(
-        source=inet_ntop(AF_INET, source),
-        source_mac=mac_from_bytes(source_mac),
-        destination=inet_ntop(AF_INET, destination),
-        ttl=ttl,
-        family=4,
-        payload=packet[header_length:total_length],
-    )
+    return _Ipv4Header(inet_ntop(AF_INET, source), inet_ntop(AF_INET, destination), ttl, length, total_length)
+
+
+def _decode_ipv4_untrusted(packet: bytes, source_mac: bytes) -> ReceivedAdvert:
+    if len(packet) < _IPV4.size:
+        raise BadPacket("truncated", "no whole IPv4 header")
+    header = _ipv4_header_untrusted(packet[: max(_IPV4.size, (packet[0] & 0x0F) * 4)])
+    if header.total_length > len(packet):
+        raise BadPacket("truncated", f"total length {header.total_length}, received {len(packet)}")
+    payload = packet[header.length : header.total_length]
+    return ReceivedAdvert(header.source, mac_from_bytes(source_mac), header.destination, header.ttl, 4, payload)
 
 
 def _decode_ipv6_untrusted(packet: bytes, source_mac: bytes) -> ReceivedAdvert | NeighborAdvert:
