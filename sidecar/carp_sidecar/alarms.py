@@ -33,6 +33,8 @@ class Alarms:
         self._heap: list[tuple[float, int, Owner]] = []
         self._serial = count()
         self._timer: asyncio.TimerHandle | None = None
+        self._firing = False
+        """The timer is armed for whatever is first when all that is due has been called."""
 
     def set(self, owner: Owner, due: float | None) -> None:
         """Call ``owner.on_alarm`` at ``due``; None: not at all."""
@@ -41,7 +43,7 @@ class Alarms:
         owner.armed_for = due
         if due is not None:
             heappush(self._heap, (due, next(self._serial), owner))
-            if self._timer is None or due < self._timer.when():
+            if not self._firing and (self._timer is None or due < self._timer.when()):
                 self._arm(due)
 
     def _arm(self, due: float) -> None:
@@ -50,7 +52,7 @@ class Alarms:
         self._timer = self._loop.call_at(due, self._fire, due)
 
     def _fire(self, armed_for: float) -> None:
-        self._timer = None
+        self._timer, self._firing = None, True
         now = max(armed_for, self._loop.time())
         try:
             for _ in range(_AT_ONCE):
@@ -61,6 +63,7 @@ class Alarms:
                     owner.armed_for = None
                     owner.on_alarm(due)
         finally:
+            self._firing = False
             while self._heap and self._heap[0][2].armed_for != self._heap[0][0]:
                 heappop(self._heap)
             if self._heap:

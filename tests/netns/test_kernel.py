@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from carp_sidecar.kernel import vip
+from carp_sidecar.kernel import rtnl, vip
 from carp_sidecar.kernel.links import ChangeKind
 from carp_sidecar.kernel.parents import ParentSettings
 from lab.hands import STATE_DIR, Hands, group, inside, until
 from lab.network import Host, Lab
+
+NO_DEVICE = 9999
 
 pytestmark = pytest.mark.needs("netns", "ip")
 
@@ -43,6 +45,19 @@ def test_255_groups_are_taken_in_one_send(lab: Lab) -> None:
 
     with Lab.simple(1) as own:  # 255 devices are left to the end of the namespace
         inside(own["a"], work)
+
+
+def test_a_refusal_in_the_middle_of_a_send_is_that_of_its_own_request(lab: Lab) -> None:
+    """Only the last request of a send is acknowledged; of the others the kernel reports what it refuses."""
+
+    async def work(hands: Hands) -> None:
+        plan = await hands.plan(group(1, "10.77.1.1/16", "fd77::1:1/64", virtual_mac=False))
+        good, bad = plan.take, rtnl.encode_link_up(NO_DEVICE)
+        answers = await asyncio.gather(hands.do(good[0], bad, good[1], bad), hands.do(bad, *good), hands.do(*good))
+        assert answers == [[0, errno.ENODEV, 0, errno.ENODEV], [errno.ENODEV, 0, 0], [0, 0]]
+        await hands.do(*plan.drop)
+
+    inside(lab["a"], work)
 
 
 def test_a_lease_that_nobody_renews_ends_by_itself(lab: Lab) -> None:

@@ -20,7 +20,7 @@ from carp_sidecar.kernel import rtnl
 from carp_sidecar.kernel.buffers import widen
 
 QUEUE_LIMIT = 8192  # batches: 16 for each of 512 groups; more is a kernel that stopped answering
-SEND_LIMIT = 2048  # requests in one send: their acknowledgements (768 bytes of accounting each) fit RECEIVE_BUFFER
+SEND_LIMIT = 2048  # requests in one send: if all fail, their answers (768 bytes of accounting each) fit RECEIVE_BUFFER
 ANSWER_TIMEOUT_S = 2  # whole seconds: the slowest request, a link down, takes 0.06 s under load
 IDLE_S = 60.0  # a wait needs an end; nothing happens at it
 SEND_BUFFER = 1 << 20  # bytes: SEND_LIMIT requests of 100 bytes must be one message
@@ -187,7 +187,7 @@ class Channel:
         channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         channel.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         widen(channel, receive=RECEIVE_BUFFER, send=SEND_BUFFER)
-        # The kernel's own timeout: Python's would add a poll to each of hundreds of acknowledgements.
+        # The kernel's own timeout: Python's would add a poll to each read, and to hundreds if all requests fail.
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", ANSWER_TIMEOUT_S, 0))
         channel.bind((0, 0))
         return channel
@@ -203,17 +203,18 @@ class Channel:
         return [rtnl.remaining_errno(request, error) if error else 0 for request, error in zip(requests, answers, strict=True)]
 
     def _exchange_once(self, requests: Sequence[bytes]) -> list[int]:
-        answers: list[int] = []
+        errnos: dict[int, int] = {}
+        last = len(requests) - 1
+        unanswered = 0  # without a word about them, those before the last succeeded
         try:
-            self._socket.sendto(b"".join(requests), (0, 0))
-            while len(answers) < len(requests):
+            self._socket.sendto(rtnl.numbered(requests), (0, 0))
+            while last not in errnos:
                 data, sender = self._socket.recvfrom(READ_SIZE)
                 if sender[0] == 0:
-                    answers += rtnl.acknowledgements(data)
+                    errnos |= rtnl.acknowledgements(data)
         except OSError as error:
-            code = errno.ETIMEDOUT if error.errno == errno.EAGAIN else error.errno or errno.EIO
-            answers += [code] * (len(requests) - len(answers))
+            unanswered = errno.ETIMEDOUT if error.errno == errno.EAGAIN else error.errno or errno.EIO
             # A late acknowledgement must not be taken for that of a later request.
             self._socket.close()
             self._socket = self._open()
-        return answers
+        return [errnos.get(place, unanswered) for place in range(len(requests))]

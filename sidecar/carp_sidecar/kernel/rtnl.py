@@ -21,13 +21,14 @@ __all__ = [
     "link_brought_down",
     "link_brought_up",
     "link_removed",
+    "numbered",
     "remaining_errno",
 ]
 
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
@@ -40,6 +41,7 @@ _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERRNO = struct.Struct("=i")
+_FLAGS_AND_SEQUENCE = struct.Struct("=HI")
 
 # linux/netlink.h, linux/rtnetlink.h
 _NLMSG_ERROR = 2
@@ -47,7 +49,8 @@ _NEWLINK = 16
 _DELLINK = 17
 _NEWADDR = 20
 _DELADDR = 21
-_ACKNOWLEDGED = 0x1 | 0x4  # NLM_F_REQUEST | NLM_F_ACK
+_NLM_F_REQUEST = 0x1
+_NLM_F_ACK = 0x4
 _REPLACE = 0x100
 _EXCLUSIVE = 0x200
 _CREATE = 0x400
@@ -95,7 +98,7 @@ def _attribute(kind: int, payload: bytes) -> bytes:
 
 
 def _message(kind: int, flags: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, _ACKNOWLEDGED | flags, 0, 0) + body
+    return _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK | flags, 0, 0) + body
 
 
 def _address_body(index: int, address: IPv4Address | IPv6Address) -> bytes:
@@ -205,13 +208,30 @@ def link_removed(message: bytes) -> int | None:
     return int(_LINK.unpack_from(message, _HEADER.size)[2]) if removes else None
 
 
-def acknowledgements(data: bytes) -> Iterator[int]:
-    """The errno of every acknowledgement in what the kernel sent; 0 is success."""
+def numbered(requests: Sequence[bytes]) -> bytearray:
+    """Requests as one message, each with its place as sequence number; only the last asks for an acknowledgement.
+
+    The kernel carries them out in order and reports what fails unasked, so that one answers for all: each costs it a buffer
+    and us a system call.
+    """
+    message = bytearray().join(requests)
+    place = 0
+    for number, request in enumerate(requests):
+        flags = _HEADER.unpack_from(request)[2]
+        if number < len(requests) - 1:
+            flags &= ~_NLM_F_ACK
+        _FLAGS_AND_SEQUENCE.pack_into(message, place + 6, flags, number)
+        place += len(request)
+    return message
+
+
+def acknowledgements(data: bytes) -> Iterator[tuple[int, int]]:
+    """The sequence number and errno of every acknowledgement in what the kernel sent; 0 is success."""
     place = 0
     while place + _HEADER.size + 4 <= len(data):
-        length, kind, _, _, _ = _HEADER.unpack_from(data, place)
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, place)
         if kind == _NLMSG_ERROR:
-            yield -_ERRNO.unpack_from(data, place + _HEADER.size)[0]
+            yield sequence, -_ERRNO.unpack_from(data, place + _HEADER.size)[0]
         place += max(length + 3 & ~3, _HEADER.size)
 
 
