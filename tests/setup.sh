@@ -113,7 +113,7 @@ case $1 in
         ;;
     base)
         make_venv "$2"
-        awk '/^[a-z]/ { wanted = /^(pyroute2|prometheus-client)==/ } wanted' requirements.lock >"$2/base.lock"
+        "$2/bin/python" tests/closure.py >"$2/base.lock"
         install_python_packages "$2" "$2/base.lock"
         touch "$2/.base"
         ;;

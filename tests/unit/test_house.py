@@ -117,14 +117,6 @@ def test_lock_holds_the_base_dependencies_with_hashes_and_no_host() -> None:
     assert all("==" in entry and entry.endswith("\\") for entry in entries)
 
 
-def test_base_install_names_every_base_dependency() -> None:
-    dependencies = project()["dependencies"]
-    assert isinstance(dependencies, list)
-    pattern = re.search(r"/\^\(([a-z0-9|-]+)\)==/", (ROOT / "tests/setup.sh").read_text())
-    assert pattern, "tests/setup.sh picks the base dependencies out of requirements.lock by their names"
-    assert set(pattern[1].split("|")) == {dependency.partition("==")[0] for dependency in dependencies}
-
-
 def names_in(entries: str) -> set[NormalizedName]:
     """The packages of a lock, or of a part of it."""
     return {canonicalize_name(name) for name in re.findall(r"^([a-z0-9-]+)==", entries, re.MULTILINE)}
