@@ -19,6 +19,8 @@ DETECTED_MS = 500
 NOTHING_MS = 0
 DRAIN_S = 60.0
 CARRIER_AWAY_S = 0.3
+AS_THE_POD_SAYS = "30"
+"""The grace period of the chart, which `kubectl delete pod` leaves as it is."""
 AWAY_S = 5.0
 """Long enough for a kubelet to miss an update of its lease, and for the sidecars to send several adverts."""
 
@@ -99,7 +101,7 @@ def _start(program: str) -> Deed:
 
 def _delete_pod(cluster: RealCluster, node: str) -> None:
     pod = cluster.node_pod(node)["metadata"]
-    cluster.api.delete("v1/Pod", pod["name"], NAMESPACE)
+    cluster.api.delete("v1/Pod", pod["name"], NAMESPACE, gracePeriodSeconds=AS_THE_POD_SAYS)
     cluster.wait_node_pod(node, other_than=pod["uid"])
 
 
