@@ -21,7 +21,7 @@ WATCH_S = 20.0
 
 def start_to_answer(runs: int) -> dict[str, Any]:
     """From the start of the process to the first answered probe, nobody else being there."""
-    cell = Cell("kubecarp", "start", 1.0, True, (4,))
+    cell = Cell("kubecarp", "host dies", 1.0, True, (4,))
     seen = []
     for _ in range(runs):
         with Lab.simple(1) as lab, Prober(lab.client, VIP4) as prober:

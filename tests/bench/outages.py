@@ -1,6 +1,6 @@
 """Measures outages with a 1 ms probe, kubecarp beside keepalived and ucarp: ``PYTHONPATH=sidecar:tests python -m bench.outages``.
 
-Writes docs/bench/outages.md and .json after every cell, so that an interrupted run leaves what it has.
+What is compared runs alternately. Written after every block, so that an interrupted run leaves what it has and ``--resume`` goes on.
 """
 
 import argparse
@@ -8,148 +8,201 @@ import contextlib
 import json
 import random
 import shutil
+import subprocess
 import sys
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import CONTENDERS, FAULTS, Cell, Contender, Fault, cells
+from bench.bar import Bar
+from bench.contenders import CONTENDERS, Cell, cells
 from bench.costs import COSTS
+from bench.faults import FAULTS
+from bench.plots import plots
 from bench.report import machine, markdown
-from lab.namespace import LabError, become_root, wait_until
-from lab.network import Lab
-from lab.prober import Prober, ProbeResult
+from bench.runs import Pair, Run
+from bench.together import all_die
+from lab.namespace import LabError, become_root
 
-TAKEOVER_TIMEOUT_S = 20.0
-ATTEMPTS_MORE = 3
-"""Runs that may fail (a busy machine) before a cell is given up."""
+FAILURES_ALLOWED = 3
+"""Runs of a cell that may fail (a busy machine) before it is given up."""
 QUICK_RUNS = 2
-QUICK_INTERVALS_S = (0.1,)
+QUICK_INTERVALS_S = (0.1, 0.2)
+QUICK_WATCH_S = 10.0
+COST_S = 40.0
+"""About what a cost takes."""
 ROOT = Path(__file__).resolve().parents[2]
 
-
-class Pair:
-    """Two members of a contender on two hosts, one of them master, through any number of faults."""
-
-    def __init__(self, lab: Lab, contender: Contender, cell: Cell) -> None:
-        self._lab, self._contender, self._cell = lab, contender, cell
-        self.master, self.backup = (contender.make(lab, lab[name], rank, cell) for rank, name in enumerate("ab"))
-        self.master.start()
-        self.master.wait_state("MASTER", TAKEOVER_TIMEOUT_S)
-        self.backup.start()
-        contender.steady(self.backup, cell)
-
-    def run(self, fault: Fault, probers: dict[int, Prober]) -> None:
-        """Let the fault happen to the master at a random moment; then undo it, the roles being exchanged."""
-        for prober in probers.values():
-            prober.wait_answering()
-        moment = time.monotonic() + random.uniform(0, self._cell.interval_s)
-        wait_until(lambda: time.monotonic() >= moment, self._cell.interval_s + 1, "the moment comes", every_s=0.001)
-        fault.apply(self._lab, self.master)
-        self.backup.wait_state("MASTER", TAKEOVER_TIMEOUT_S)
-        for prober in probers.values():
-            prober.wait_answering()
-
-    def settle(self, fault: Fault) -> bool:
-        """Undo the fault and wait until one is master and the other a steady backup; whether the roles are exchanged for good."""
-        fault.undo(self._lab, self.master)
-        before = self.backup
-        wait_until(lambda: "MASTER" in (self.master.state, self.backup.state), TAKEOVER_TIMEOUT_S, "somebody is master")
-        if self.backup.state == "MASTER":
-            self.master, self.backup = self.backup, self.master
-        self._contender.steady(self.backup, self._cell)
-        return self.master is before
+Document = dict[str, Any]
 
 
-def summary(result: ProbeResult) -> dict[str, Any]:
-    """What is kept of one probe: the outage, and how far it can be trusted."""
-    kept = {name: getattr(result, name) for name in ("longest_ms", "lost", "sent", "duplicates", "skipped", "worst_lateness_ms")}
-    return kept | {"outages": [asdict(outage) for outage in result.outages], "answered_by": result.ttls}
+def expected_s(cell: Cell, watch_limit_s: float) -> float:
+    """About what a run takes."""
+    fault = FAULTS[cell.fault]
+    if cell.groups > 1:
+        return 8 + 8 * cell.interval_s + cell.groups / 50
+    if fault.at_once:
+        return min(fault.watch_s, watch_limit_s) / 8
+    return 4 + 4 * cell.interval_s + min(fault.watch_s, watch_limit_s) + 3 * (not fault.moves)
 
 
-def measure(cell: Cell, runs: int, progress: "Progress") -> dict[str, Any]:
-    """All runs of a cell; a failed run is written down and the pair is made anew."""
-    contender, fault = CONTENDERS[cell.contender], FAULTS[cell.fault]
-    done: list[dict[str, Any]] = []
-    failures: list[str] = []
-    returned = 0
-    while len(done) < runs and len(failures) <= ATTEMPTS_MORE:
+class Bench:
+    """Measures block after block into a document that is saved as it grows."""
+
+    def __init__(self, options: argparse.Namespace, document: Document, bar: Bar) -> None:
+        self._options, self._document, self._bar = options, document, bar
+        self._pairs: dict[Cell, Pair] = {}
+
+    def entry(self, cell: Cell) -> dict[str, Any]:
+        """Where the runs of a cell are kept."""
+        names = asdict(cell) | {"families": list(cell.families)}
+        found: dict[str, Any] | None = next((one for one in self._document["cells"] if names.items() <= one.items()), None)
+        if found is None:
+            found = names | {"column": cell.column, "runs": [], "failures": []}
+            self._document["cells"].append(found)
+        return found
+
+    def measure(self, block: Sequence[Cell]) -> None:
+        """All runs of a block, each round in another order."""
         try:
-            with Lab.simple(2) as lab:
-                pair = Pair(lab, contender, cell)
-                while len(done) < runs:
-                    progress.show(f"{cell}: run {len(done) + 1} of {runs}")
-                    with contextlib.ExitStack() as stack:
-                        probers = {family: stack.enter_context(Prober(lab.client, address)) for family, address in cell.addresses.items()}
-                        pair.run(fault, probers)
-                        done.append({str(family): summary(prober.stop()) for family, prober in probers.items()})
-                    returned += not pair.settle(fault)
-        except (LabError, OSError) as error:
-            failures.append(str(error)[:2000])
-    return asdict(cell) | {"runs": done, "failures": failures, "returned_to_old_master": returned}
+            while wanted := [cell for cell in block if self._wants(cell)]:
+                order = random.sample(wanted, len(wanted))
+                for group in [order] if FAULTS[wanted[0].fault].at_once else [[cell] for cell in order]:
+                    self._attempt(group)
+        finally:
+            for cell in block:
+                self._discard(cell)
+            write(self._document, self._options.output)
 
+    def _wants(self, cell: Cell) -> bool:
+        entry = self.entry(cell)
+        return len(entry["runs"]) < self._options.runs and len(entry["failures"]) <= FAILURES_ALLOWED
 
-class Progress:
-    """One line that says how far the measurement is; plain lines when not on a terminal."""
+    def _attempt(self, group: Sequence[Cell]) -> None:
+        """One run of each; when it fails that is written down, and the pairs are made anew."""
+        for cell in group:
+            self._bar.show(f"{cell}: run {len(self.entry(cell)['runs']) + 1} of {self._options.runs}")
+        try:
+            for cell, seen in zip(group, self._run(group), strict=True):
+                self.entry(cell)["runs"].append(seen)
+                self._bar.advance(expected_s(cell, self._options.watch_limit_s))
+        except (LabError, OSError, subprocess.SubprocessError) as error:
+            for cell in group:
+                self.entry(cell)["failures"].append(str(error)[:2000])
+                self._discard(cell)
 
-    def __init__(self, total: int) -> None:
-        self._total, self._at, self._started = total, 0, time.monotonic()
+    def _run(self, group: Sequence[Cell]) -> list[dict[str, Any]]:
+        if group[0].groups > 1:
+            return [all_die(cell) for cell in group]
+        pairs = [self._pairs.get(cell) or self._pairs.setdefault(cell, Pair(cell)) for cell in group]
+        for pair in pairs:
+            pair.settle()
+        with contextlib.ExitStack() as stack:
+            runs = [stack.enter_context(Run(pair, min(pair.fault.watch_s, self._options.watch_limit_s))) for pair in pairs]
+            for run in runs:
+                run.begin()
+            seen = [run.finish() for run in runs]
+        for pair in pairs:
+            pair.undo()
+        return seen
 
-    def next(self) -> None:
-        self._at += 1
+    def _discard(self, cell: Cell) -> None:
+        if pair := self._pairs.pop(cell, None):
+            pair.close()
 
-    def show(self, text: str) -> None:
-        minutes = (time.monotonic() - self._started) / 60
-        line = f"[{self._at}/{self._total}, {minutes:.0f} min] {text}"
-        print(f"\r\033[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+    def cost(self, name: str, measured: Callable[[int], dict[str, Any]]) -> None:
+        """What a sidecar costs, unless that is known already."""
+        if name in self._document["costs"]:
+            return
+        self._bar.show(name)
+        try:
+            self._document["costs"][name] = measured(self._options.runs)
+        except LabError as error:
+            self._document["costs"][name] = {"failed": str(error)[:2000]}
+        self._bar.advance(COST_S)
+        write(self._document, self._options.output)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=10, help="runs of each kind (default 10)")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} runs at 100 ms only: does it work at all?")
-    parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="cells whose description contains each of these words")
+    parser.add_argument("--runs", type=int, default=20, help="runs of each cell (default 20)")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} runs at 100 and 200 ms only: does it work at all?")
+    parser.add_argument(
+        "--only", nargs="*", default=[], metavar="WORD", help='cells whose description has each of these in it: "SIGSTOP," "100 ms"'
+    )
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="the cells and how long they may take, and nothing more")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that are in the output already, and add what they lack")
     parser.add_argument("--no-costs", action="store_true", help="outages only")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench", help="folder of outages.md and outages.json")
-    return parser.parse_args()
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench", help="folder of outages.md, outages.json and the plots")
+    options = parser.parse_args()
+    options.watch_limit_s = QUICK_WATCH_S if options.quick else float("inf")
+    options.runs = QUICK_RUNS if options.quick else options.runs
+    return options
+
+
+def chosen(options: argparse.Namespace) -> list[list[Cell]]:
+    """The blocks to be measured."""
+    installed = [name for name in options.contenders if CONTENDERS[name].program is None or shutil.which(str(CONTENDERS[name].program))]
+    intervals_s = QUICK_INTERVALS_S if options.quick else None
+    blocks = [[cell for cell in block if all(word in str(cell) for word in options.only)] for block in cells(installed)]
+    return [block for block in blocks if block and (intervals_s is None or block[0].interval_s in intervals_s)]
+
+
+def started(options: argparse.Namespace) -> Document:
+    """An empty document, or the one that is gone on with."""
+    command = " ".join(["python -m bench.outages", *sys.argv[1:]])
+    document: Document = {"machine": machine(command), "cells": [], "costs": {}}
+    path = options.output / "outages.json"
+    if not options.resume or not path.exists():
+        return document
+    before: Document = json.loads(path.read_text())
+    differs = [name for name in ("processor", "kernel", "python", "kubecarp", "keepalived", "ucarp")
+               if before["machine"].get(name) != document["machine"][name]]  # fmt: skip
+    if differs:
+        sys.exit(f"{path} was measured with another {', '.join(differs)}: without --resume it is made anew")
+    if "cells" not in before or any("column" not in cell for cell in before["cells"]):
+        sys.exit(f"{path} is of an older bench: without --resume it is made anew")
+    return before
 
 
 def main() -> int:
     """0 when every cell has its runs."""
     options = arguments()
     become_root()
-    runs = QUICK_RUNS if options.quick else options.runs
-    installed = [name for name in options.contenders if CONTENDERS[name].program is None or shutil.which(str(CONTENDERS[name].program))]
-    chosen = [cell for cell in cells(installed) if all(word in str(cell) for word in options.only)]
-    if options.quick:
-        chosen = [cell for cell in chosen if cell.interval_s in QUICK_INTERVALS_S]
-    costs = {} if options.no_costs or options.only else COSTS
-    document: dict[str, Any] = {"machine": machine(" ".join(["python -m bench.outages", *sys.argv[1:]])), "cells": [], "costs": {}}
-    progress = Progress(len(chosen) + len(costs))
-    for cell in chosen:
-        progress.next()
-        document["cells"].append(measure(cell, runs, progress))
-        write(document, options.output)
-    for name, cost in costs.items():
-        progress.next()
-        progress.show(name)
-        try:
-            document["costs"][name] = cost(runs)
-        except LabError as error:
-            document["costs"][name] = {"failed": str(error)[:2000]}
-        write(document, options.output)
-    print(f"\n{markdown(document)}\nwritten to {options.output}/outages.md and outages.json")
-    incomplete = [cell for cell in document["cells"] if len(cell["runs"]) < runs]
+    blocks, costs = chosen(options), {} if options.no_costs or options.only else COSTS
+    planned_s = sum(expected_s(cell, options.watch_limit_s) for block in blocks for cell in block) * options.runs + COST_S * len(costs)
+    if options.list:
+        print(*(cell for block in blocks for cell in block), f"about {planned_s / 60:.0f} minutes", sep="\n")
+        return 0
+    document = started(options)
+    try:
+        with Bar(planned_s) as bar:
+            bench = Bench(options, document, bar)
+            for block in blocks:
+                for cell in block:
+                    bar.advance(expected_s(cell, options.watch_limit_s) * min(options.runs, len(bench.entry(cell)["runs"])))
+                bench.measure(block)
+            for name, cost in costs.items():
+                bench.cost(name, cost)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what was measured is in {options.output}, --resume goes on", file=sys.stderr)
+        return 130
+    print(f"\n{markdown(document)}\nwritten to {options.output}")
+    incomplete = [cell for cell in document["cells"] if len(cell["runs"]) < options.runs]
     return 1 if incomplete or any("failed" in figures for figures in document["costs"].values()) else 0
 
 
-def write(document: dict[str, Any], folder: Path) -> None:
-    """The page and the raw figures."""
+def write(document: Document, folder: Path) -> None:
+    """The page, its plots, and the raw figures with one line for each cell."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "outages.json").write_text(json.dumps(document, indent=1) + "\n")
+    head = json.dumps({name: part for name, part in document.items() if name != "cells"}, indent=1).removesuffix("\n}")
+    lines = ",\n".join(f"  {json.dumps(cell)}" for cell in document["cells"])
+    (folder / "outages.json").write_text(f'{head},\n "cells": [\n{lines}\n ]\n}}\n')
     (folder / "outages.md").write_text(markdown(document))
+    for name, drawn in plots(document["cells"]).items():
+        (folder / name).write_text(drawn)
 
 
 if __name__ == "__main__":

@@ -6,30 +6,53 @@ import os
 import platform
 import subprocess
 import sys
-from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
+from bench.faults import FAULTS
+from bench.figures import COLUMNS, Figures, promises, ratio
+from bench.plots import plots
 from lab.peers import version_of
 
 _TITLE = "# Outages, measured\n"
+_ABOUT = """\
+How long a client gets no answer when something happens to the master, with kubecarp, keepalived and ucarp side by side: two members and a
+client on one switch, the same interval of adverts, runs in turn. Milliseconds: the median of all runs, in brackets the worst; 0 means that
+no probe was lost. *ratio* is kubecarp's median as a part of keepalived's, both without virtual MAC.
+"""
 _METHOD = """\
-Two members and a client on one bridge, each in its own network namespace. The client sends one ICMP echo each millisecond on an absolute
-schedule; an outage lasts from the first unanswered probe to the arrival of the next answer. The figure is the longest outage of a run in
-milliseconds: median, and the worst run in brackets; 0 means that no probe was lost. *host dies*: its switch port stops forwarding and every
-process on it is killed. The fault comes at a random moment of the advert interval. keepalived and ucarp ran in the same session, with their
-best priorities; keepalived as VRRPv3, `nopreempt`; ucarp with scripts that add and remove the address.
+## How it was measured
+
+Every host is a network namespace on a bridge. The client sends one ICMP echo each millisecond on an absolute schedule; an outage lasts from
+the first unanswered probe to the arrival of the next answer, and the figure is the longest of a run. A probe that the client itself was
+late for is not sent, and answers are timed by the kernel. A witness that is no client asks for the address by ARP (NS) every 10 ms, and
+answers are counted at the switch port of each host, so that hosts with the same virtual MAC are told apart. The fault comes at a random
+moment between two adverts. After it the host is as a boot leaves it, and the other one is the master of the next run.
+
+kubecarp runs in Strict mode at its defaults but for the interval. keepalived runs as VRRPv3 with the best priorities there are (254 and
+253: with lower ones its backups wait longer), `nopreempt` but for the faults that are about preemption; ucarp with scripts that add and
+remove the address. ucarp knows whole seconds only. A dash: the contender has no such thing.
+"""
+_NOISE = """\
+All hosts, the programs and the probes share the cores of one machine, so other work on it lengthens outages of everybody: compare within
+a row, not across measurements. In the runs of this page the client was at most {late:.1f} ms late for a probe, and left out {skipped} of
+{sent}.
+Runs that failed and were repeated: {failed}.
 """
 
 
 def machine(command: str) -> dict[str, str]:
     """What somebody needs to repeat the measurement."""
     cpus = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "command": command,
         "processor": f"{os.cpu_count()} x {cpus[0] if cpus else platform.machine()}",
+        "memory": f"{memory_kb / 2**20:.0f} GiB",
         "kernel": platform.release(),
+        "system": platform.freedesktop_os_release()["PRETTY_NAME"],
         "python": sys.version.split()[0],
         "kubecarp": _our_version(),
         "keepalived": version_of("keepalived") or "not installed",
@@ -45,20 +68,25 @@ def _our_version() -> str:
     return done.stdout.strip()
 
 
+Rows = dict[tuple[int, str, float], dict[str, Figures]]
+
+
 def markdown(document: dict[str, Any]) -> str:
-    """The page: method, tables, costs, machine."""
-    runs = sorted({len(cell["runs"]) for cell in document["cells"]})
-    parts = [_TITLE, _METHOD, f"Runs of each kind: {' to '.join(map(str, sorted({runs[0], runs[-1]})))}.\n" if runs else ""]
-    parts += [_ours(document["cells"]), _beside(document["cells"]), _costs(document["costs"]), _machine(document["machine"])]
-    return "\n".join(part for part in parts if part)
+    """The page: tables first, then how they came about."""
+    rows: Rows = {}
+    for cell in document["cells"]:
+        rows.setdefault((cell["groups"], cell["fault"], cell["interval_s"]), {})[cell["column"]] = Figures(cell)
+    counts = sorted({len(figures.runs) for row in rows.values() for figures in row.values()})
+    runs = f"Runs of each kind: {' to '.join(map(str, sorted({counts[0], counts[-1]})))}.\n" if counts else ""
+    pictures = "\n\n".join(f"![{text}]({name})" for name, text in _pictures(document["cells"])) + "\n"
+    parts = [_TITLE, _ABOUT + "\n" + runs, _outages(rows), pictures, _answering(rows), _takeovers(rows), _together(rows), _families(rows)]
+    parts += [_costs(document["costs"]), _promises(rows), _METHOD, _faults(rows), _noise(rows), _machine(document["machine"])]
+    return "\n".join(part for part in parts if part.strip())
 
 
-def _figures(cell: dict[str, Any], family: int) -> str:
-    longest = [run[str(family)]["longest_ms"] for run in cell["runs"] if str(family) in run]
-    if not longest:
-        return "failed"
-    failed = f", {len(cell['failures'])} failed" if cell["failures"] else ""
-    return f"{median(longest):.0f} ({max(longest):.0f}{failed})"
+def _pictures(cells: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    names = {"outages-": "Every run at this interval", "host-dies": "Outages when the host dies", "together": "Many groups whose host dies"}
+    return [(name, next(text for start, text in names.items() if name.startswith(start))) for name in plots(cells)]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -66,32 +94,113 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _ours(cells: list[dict[str, Any]]) -> str:
-    by_row: dict[tuple[str, float], dict[tuple[bool, int], str]] = defaultdict(dict)
-    for cell in cells:
-        if cell["contender"] == "kubecarp":
-            for family in cell["families"]:
-                by_row[cell["fault"], cell["interval_s"]][cell["virtual_mac"], family] = _figures(cell, family)
-    if not by_row:
-        return ""
-    columns = [(True, 4), (True, 6), (False, 4), (False, 6)]
-    head = ["fault", "interval", *(f"{'virtual' if mac else 'physical'} MAC, IPv{family}" for mac, family in columns)]
-    rows = [[fault, f"{interval * 1000:g} ms", *(found.get(one, "-") for one in columns)] for (fault, interval), found in by_row.items()]
-    return "## kubecarp, Strict mode\n\n" + _table(head, rows)
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.0f} ({max(values):.0f})" if values else "-"
 
 
-def _beside(cells: list[dict[str, Any]]) -> str:
-    """IPv4 with the physical MAC: what all three can do."""
-    by_row: dict[tuple[str, float], dict[str, str]] = defaultdict(dict)
-    for cell in cells:
-        if not cell["virtual_mac"]:
-            by_row[cell["fault"], cell["interval_s"]][cell["contender"]] = _figures(cell, 4)
-    rows = {key: found for key, found in by_row.items() if found.keys() - {"kubecarp"}}
-    if not rows:
-        return ""
-    names = ["kubecarp", "keepalived", "ucarp"]
-    body = [[fault, f"{interval * 1000:g} ms", *(found.get(name, "-") for name in names)] for (fault, interval), found in rows.items()]
-    return "## Side by side: IPv4, physical MAC\n\n" + _table(["fault", "interval", *names], body)
+def _columns(rows: Rows) -> list[str]:
+    return [name for name in COLUMNS if any(name in row for row in rows.values())]
+
+
+def _cells(row: dict[str, Figures], columns: list[str], figure: Callable[[Figures], str]) -> list[str]:
+    """One text for each column: a dash where nothing is to be had, and a word where every run failed."""
+    return [(figure(row[name]) if row[name].runs else "failed") if name in row else "-" for name in columns]
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> str:
+    part = ratio(ours, theirs)
+    return "-" if part is None else f"{part:.2f}"
+
+
+def _beside(row: dict[str, Figures], figure: Callable[[Figures], list[float]]) -> str:
+    return _ratio(figure(row["kubecarp"]), figure(row["keepalived"])) if {"kubecarp", "keepalived"} <= row.keys() else "-"
+
+
+def _outages(rows: Rows) -> str:
+    parts = []
+    for interval_s in sorted({one for groups, _, one in rows if groups == 1}, reverse=True):
+        chosen = {fault: row for (groups, fault, at), row in rows.items() if groups == 1 and at == interval_s and not FAULTS[fault].at_once}
+        columns = _columns({(1, fault, interval_s): row for fault, row in chosen.items()})
+        body = [
+            [fault, *_cells(row, columns, lambda one: _spread(one.of("longest_ms"))), _beside(row, lambda one: one.of("longest_ms"))]
+            for fault, row in chosen.items()
+        ]
+        if body:
+            parts.append(f"## Adverts every {interval_s * 1000:g} ms\n\n" + _table(["fault", *columns, "ratio"], body))
+    return "\n".join(parts)
+
+
+def _answering(rows: Rows) -> str:
+    """Where more than one host answers, or none: what ARP says, and not the probes."""
+    columns = _columns(rows)
+
+    def both(figures: Figures) -> str:
+        two, nobody = figures.of("two_hosts_ms"), figures.of("nobody_ms")
+        return f"{median(two):.0f}{' and on' if figures.two_hosts_to_the_end else ''} / {median(nobody):.0f}" if two else "-"
+
+    body = [
+        [fault, f"{interval_s * 1000:g} ms", *_cells(row, columns, both)]
+        for (groups, fault, interval_s), row in rows.items()
+        if groups == 1 and not FAULTS[fault].at_once
+    ]
+    text = """## Two hosts answer, or none
+
+Milliseconds in which two hosts answered ARP for the address / in which none did; medians, good to 10 ms. *and on*: two still answered
+when the run was over, some seconds later; by itself it does not end.
+
+"""
+    return text + _table(["fault", "interval", *columns], body) if body else ""
+
+
+def _takeovers(rows: Rows) -> str:
+    columns = _columns(rows)
+    body = [
+        [fault, f"{interval_s * 1000:g} ms", *_cells(row, columns, lambda one: f"{mean(one.takeovers):.1f}" if one.takeovers else "-")]
+        for (groups, fault, interval_s), row in rows.items()
+        if groups == 1 and not FAULTS[fault].moves
+    ]
+    text = """## Failovers that need not be
+
+How many times a member became master in a run, by the log of the program; the mean. With *loss* nobody dies, so each one is false.
+
+"""
+    return text + _table(["fault", "interval", *columns], body) if body else ""
+
+
+def _together(rows: Rows) -> str:
+    many = {key: row for key, row in rows.items() if key[0] > 1}
+    columns = _columns(many)
+
+    def figure(one: Figures) -> str:
+        return f"{_spread([first for first, _ in one.first_and_last_ms])} to {_spread([last for _, last in one.first_and_last_ms])}"
+
+    body = [
+        [
+            str(groups), f"{interval_s * 1000:g} ms", *_cells(row, columns, figure),
+            _beside(row, lambda one: [last for _, last in one.first_and_last_ms]),
+            ", ".join(_cells(row, columns[:2], lambda one: _spread(one.to_kernel_ms))),
+        ]
+        for (groups, _, interval_s), row in many.items()
+    ]  # fmt: skip
+    text = """## Many groups whose host dies
+
+Milliseconds from the death until the first and until the last of the addresses answers from the other host; *ratio* of the last. Each group
+has an address of its own (keepalived: as many VRRP instances in one process). *to kernel*: from the decision to take over until the
+kernel had the address, the slowest group of each run, with and without virtual MAC.
+
+"""
+    return text + _table(["groups", "interval", *columns, "ratio", "to kernel"], body) if body else ""
+
+
+def _families(rows: Rows) -> str:
+    body = [
+        [fault, f"{interval_s * 1000:g} ms", *_cells(row, list(COLUMNS[:2]), lambda one: _spread(one.of("longest_ms", 6)))]
+        for (groups, fault, interval_s), row in rows.items()
+        if groups == 1 and "kubecarp" in row and not FAULTS[fault].at_once
+    ]
+    return (
+        "## IPv6\n\nThe same runs, the second address of the group.\n\n" + _table(["fault", "interval", *COLUMNS[:2]], body) if body else ""
+    )
 
 
 def _costs(costs: dict[str, dict[str, Any]]) -> str:
@@ -102,6 +211,26 @@ def _costs(costs: dict[str, dict[str, Any]]) -> str:
         if not isinstance(value, list)
     ]
     return "## Costs\n\n" + _table(["what", "figure", "value"], rows) if rows else ""
+
+
+def _promises(rows: Rows) -> str:
+    body = [list(one) for one in promises(rows)]
+    return "## What is promised\n\n" + _table(["promise", "measured", "kept"], body) if body else ""
+
+
+def _faults(rows: Rows) -> str:
+    named = dict.fromkeys(fault for _, fault, _ in rows)
+    return "\n".join(f"- *{fault}*: {FAULTS[fault].means}" for fault in named) + "\n" if named else ""
+
+
+def _noise(rows: Rows) -> str:
+    all_figures = [figures for row in rows.values() for figures in row.values()]
+
+    def of(name: str) -> list[float]:
+        return [one for figures in all_figures for family in figures.families for one in figures.of(name, family)] or [0.0]
+
+    failed = sum(figures.failed for figures in all_figures)
+    return _NOISE.format(late=max(of("late_by_ms")), skipped=int(sum(of("skipped"))), sent=int(sum(of("sent"))), failed=failed)
 
 
 def _machine(facts: dict[str, str]) -> str:

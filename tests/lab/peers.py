@@ -24,7 +24,16 @@ global_defs {{
   vrrp_version 3
   vrrp_garp_master_delay 1
 }}
-vrrp_instance probe {{
+"""
+_TRACKED = """\
+track_file demotion {{
+  file {demotion}
+  weight -1
+  init_file 0
+}}
+"""
+_INSTANCE = """\
+vrrp_instance probe{vrid} {{
   state BACKUP
   interface {interface}
   virtual_router_id {vrid}
@@ -101,6 +110,10 @@ class Peer:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def count(self, state: str) -> int:
+        """How many times it said since its start that it, or one of its instances, is now MASTER or BACKUP."""
+        return len(re.findall(self.master_words if state == "MASTER" else self.backup_words, self.log()))
+
     @property
     def state(self) -> str:
         """MASTER, BACKUP or "" while it has not said anything."""
@@ -146,7 +159,7 @@ class Ucarp(Peer):
 
 
 class Keepalived(Peer):
-    """Debian's keepalived with one VRRP instance."""
+    """Debian's keepalived, with one VRRP instance for each address; they are numbered from ``vrid`` on."""
 
     master_words = "Entering MASTER STATE"
     backup_words = "Entering BACKUP STATE"
@@ -155,29 +168,36 @@ class Keepalived(Peer):
         self,
         host: Host,
         directory: Path,
-        address: str,
-        *,
+        *addresses: str,
+        interface: str | None = None,
         vrid: int = 1,
         priority: int = 100,
         interval_s: float = 1.0,
         virtual_mac: bool = False,
         preempt: bool = True,
+        demotable: bool = False,
     ) -> None:
         super().__init__(host, directory, "keepalived")
         self._config = self.directory / "keepalived.conf"
-        options = ["use_vmac"] * virtual_mac + ["nopreempt"] * (not preempt)
-        self._config.write_text(
-            _KEEPALIVED.format(
-                host=host.name,
-                interface=host.port().interface,
-                vrid=vrid,
-                priority=priority,
-                interval_s=interval_s,
-                address=address,
-                options="\n  ".join(options),
-            )
-        )
+        self._demotion = self.directory / "demotion"
+        options = ["use_vmac"] * virtual_mac + ["nopreempt"] * (not preempt) + ["track_file {\n    demotion\n  }"] * demotable
+        common = {"interface": host.port(interface).interface, "priority": priority, "interval_s": interval_s}
+        instances = [
+            _INSTANCE.format(vrid=number, address=address, options="\n  ".join(options), **common)
+            for number, address in enumerate(addresses, vrid)
+        ]
+        tracked = _TRACKED.format(demotion=self._demotion) if demotable else ""
+        self._config.write_text(_KEEPALIVED.format(host=host.name) + tracked + "".join(instances))
 
     def argv(self) -> list[str]:
         pids = [f"--pid={self.directory}/pid", f"--vrrp_pid={self.directory}/vrrp.pid", f"--checkers_pid={self.directory}/checkers.pid"]
         return ["keepalived", "--dont-fork", "--log-console", "--vrrp", f"--use-file={self._config}", *pids]
+
+    @property
+    def vrrp_pid(self) -> int:
+        """The process that elects; the one that was started only watches over it."""
+        return int((self.directory / "vrrp.pid").read_text())
+
+    def demote(self, amount: int) -> None:
+        """Lower the priority of a demotable one while it runs, through the file that it tracks; 0 ends it."""
+        self._demotion.write_text(f"{amount}\n")

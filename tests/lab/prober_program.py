@@ -123,17 +123,29 @@ class Neighbours:
                 return
             except OSError:
                 continue
-            if address[2] != socket.PACKET_OUTGOING and (claim := self._advertisement(frame) if self.v6 else self._arp(frame)):
+            if address[2] != socket.PACKET_OUTGOING and (claim := self.claim(frame)):
                 yield claim
 
+    def claim(self, frame: bytes) -> tuple[str, str] | None:
+        """Kind and MAC when a frame claims the address."""
+        return self._advertisement(frame) if self.v6 else self._arp(frame)
+
     def _arp(self, frame: bytes) -> tuple[str, str] | None:
+        if len(frame) < 42 or frame[12:14] != b"\x08\x06":
+            return None
         operation, mac, sender, target = struct.unpack("!6xH6s4s6x4s", frame[14:42])
         if sender != self.target_ip:
             return None
         return ("announcement" if sender == target or operation == 1 else "answer"), mac.hex(":")
 
     def _advertisement(self, frame: bytes) -> tuple[str, str] | None:
-        if len(frame) < 78 or frame[20] != socket.IPPROTO_ICMPV6 or frame[54] != NA or frame[62:78] != self.target_ip:
+        if (
+            len(frame) < 78
+            or frame[12:14] != b"\x86\xdd"
+            or frame[20] != socket.IPPROTO_ICMPV6
+            or frame[54] != NA
+            or frame[62:78] != self.target_ip
+        ):
             return None
         mac = frame[80:86] if len(frame) >= 86 and frame[78] == 2 else frame[6:12]
         return ("answer" if frame[58] & 0x40 else "announcement"), mac.hex(":")
