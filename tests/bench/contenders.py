@@ -3,10 +3,12 @@
 Every contender is two members on two hosts, made alike, so that one pair serves many runs.
 """
 
-__all__ = ["CONTENDERS", "INTERVALS_S", "MANY", "WIDE", "Cell", "Contender", "cells", "kubecarp_member"]
+__all__ = ["CONTENDERS", "INTERVALS_S", "MANY", "WIDE", "Cell", "Contender", "cells", "decided_s", "kubecarp_member"]
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from bench.faults import FAULTS, Member
@@ -93,6 +95,11 @@ def kubecarp_member(lab: Lab, host: Host, rank: int, cell: Cell, **fields: Any) 
         return Sidecar(lab, host, [group(**(settings | {"addresses": list(cell.addresses.values())} | fields))])
     numbered = enumerate(cell.many_addresses, 1)
     return Sidecar(lab, host, [group(f"g{vhid}", vhid, interface=WIDE, addresses=[one], **settings) for vhid, one in numbered])
+
+
+def decided_s(group: dict[str, Any]) -> float:
+    """When a group of a sidecar came into its state, by its status, on our monotonic clock."""
+    return datetime.fromisoformat(group["since"]).timestamp() - (time.time() - time.monotonic())
 
 
 def _sidecar_follows(member: Member, _: Cell) -> bool:

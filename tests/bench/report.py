@@ -79,7 +79,17 @@ def markdown(document: dict[str, Any]) -> str:
     counts = sorted({len(figures.runs) for row in rows.values() for figures in row.values()})
     runs = f"Runs of each kind: {' to '.join(map(str, sorted({counts[0], counts[-1]})))}.\n" if counts else ""
     pictures = "\n\n".join(f"![{text}]({name})" for name, text in _pictures(document["cells"])) + "\n"
-    parts = [_TITLE, _ABOUT + "\n" + runs, _outages(rows), pictures, _answering(rows), _takeovers(rows), _together(rows), _families(rows)]
+    parts = [
+        _TITLE,
+        _ABOUT + "\n" + runs,
+        _outages(rows),
+        pictures,
+        _answering(rows),
+        _takeovers(rows),
+        _together(rows),
+        _families(rows),
+        _steps(rows),
+    ]
     parts += [_costs(document["costs"]), _promises(rows), _METHOD, _faults(rows), _noise(rows), _machine(document["machine"])]
     return "\n".join(part for part in parts if part.strip())
 
@@ -94,8 +104,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _spread(values: list[float]) -> str:
-    return f"{median(values):.0f} ({max(values):.0f})" if values else "-"
+def _spread(values: list[float], digits: int = 0) -> str:
+    return f"{median(values):.{digits}f} ({max(values):.{digits}f})" if values else "-"
 
 
 def _columns(rows: Rows) -> list[str]:
@@ -178,18 +188,18 @@ def _together(rows: Rows) -> str:
         [
             str(groups), f"{interval_s * 1000:g} ms", *_cells(row, columns, figure),
             _beside(row, lambda one: [last for _, last in one.first_and_last_ms]),
-            ", ".join(_cells(row, columns[:2], lambda one: _spread(one.to_kernel_ms))),
+            ", ".join(_cells(row, columns[:2], lambda one: _spread(one.steps("to_answer_ms")))),
         ]
         for (groups, _, interval_s), row in many.items()
     ]  # fmt: skip
     text = """## Many groups whose host dies
 
 Milliseconds from the death until the first and until the last of the addresses answers from the other host; *ratio* of the last. Each group
-has an address of its own (keepalived: as many VRRP instances in one process). *to kernel*: from the decision to take over until the
-kernel had the address, the slowest group of each run, with and without virtual MAC.
+has an address of its own (keepalived: as many VRRP instances in one process). *detected*: from the decision to take over to the first
+answer, the slowest group of each run, with and without virtual MAC.
 
 """
-    return text + _table(["groups", "interval", *columns, "ratio", "to kernel"], body) if body else ""
+    return text + _table(["groups", "interval", *columns, "ratio", "detected"], body) if body else ""
 
 
 def _families(rows: Rows) -> str:
@@ -201,6 +211,24 @@ def _families(rows: Rows) -> str:
     return (
         "## IPv6\n\nThe same runs, the second address of the group.\n\n" + _table(["fault", "interval", *COLUMNS[:2]], body) if body else ""
     )
+
+
+def _steps(rows: Rows) -> str:
+    def figure(one: Figures) -> str:
+        return " / ".join(f"{median(step):.1f}" for step in (one.steps("decided_ms"), one.steps("to_kernel_ms"), one.decision_to_answer_ms))
+
+    body = [
+        [f"{interval_s * 1000:g} ms", *_cells(row, list(COLUMNS[:2]), figure)]
+        for (groups, fault, interval_s), row in rows.items()
+        if (groups, fault) == (1, "host dies")
+    ]
+    text = """## Where the time goes when the host dies
+
+kubecarp, medians in milliseconds: from the death to the decision to take over / from there until the kernel has both addresses / and until
+the first probe is answered.
+
+"""
+    return text + _table(["interval", *COLUMNS[:2]], body) if body else ""
 
 
 def _costs(costs: dict[str, dict[str, Any]]) -> str:

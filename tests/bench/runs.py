@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from bench.contenders import CONTENDERS, Cell
+from bench.contenders import CONTENDERS, Cell, decided_s
 from bench.faults import FAULTS, Member
 from lab.namespace import wait_until
 from lab.network import Host, Lab
@@ -132,7 +132,9 @@ class Run:
         if not self._fault.moves:
             seen["takeovers"] = pair.takeovers() - self._takeovers
         elif isinstance(successor, Sidecar):
-            seen["detected_to_kernel_ms"] = round(successor.group()["takeover_s"] * 1000, 2)
+            group = successor.group()
+            seen["decided_ms"] = round((decided_s(group) - self._began_s) * 1000, 1)
+            seen["to_kernel_ms"] = round(group["takeover_s"] * 1000, 2)
         return seen
 
     def _probed(self, result: ProbeResult) -> dict[str, Any]:

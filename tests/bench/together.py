@@ -5,7 +5,7 @@ __all__ = ["all_die"]
 import time
 from typing import Any
 
-from bench.contenders import CONTENDERS, WIDE, Cell
+from bench.contenders import CONTENDERS, WIDE, Cell, decided_s
 from lab.namespace import wait_until
 from lab.network import Lab
 from lab.sidecar import Sidecar
@@ -36,5 +36,14 @@ def all_die(cell: Cell) -> dict[str, Any]:
             answered = sweep.first_answer(backup.host.ttl)
         seen: dict[str, Any] = {"answers_ms": sorted(round((at - died_s) * 1000, 1) for at in answered.values())}
         if isinstance(backup, Sidecar):
-            seen["detected_to_kernel_ms"] = round(max(one["takeover_s"] for one in backup.status()["groups"]) * 1000, 2)
+            groups = backup.status()["groups"]
+            decided = {address_of(one): decided_s(one) for one in groups}
+            seen["to_kernel_ms"] = round(max(one["takeover_s"] for one in groups) * 1000, 2)
+            seen["to_answer_ms"] = round(max(at - decided[address] for address, at in answered.items()) * 1000, 1)
         return seen
+
+
+def address_of(group: dict[str, Any]) -> str:
+    """The address of a group that has one."""
+    address: str = group["addresses"][0]["address"].partition("/")[0]
+    return address

@@ -17,7 +17,11 @@ MACHINE = {"command": "make bench", "processor": "2 x test"}
 
 def run(longest_ms: float, lost: int, **more: Any) -> dict[str, Any]:
     seen = {"longest_ms": longest_ms, "lost": lost, "sent": 1000, "skipped": 1, "late_by_ms": 0.5, "two_hosts_ms": 0.0, "nobody_ms": 0.0}
-    return {"4": seen | {"outages": [], "answered_by": ["a", "b"], "answering_at_the_end": ["b"]}} | more
+    return {
+        "4": seen | {"outages": [[1.0, longest_ms]] if lost else [], "answered_by": ["a", "b"], "answering_at_the_end": ["b"]},
+        "decided_ms": 10.0,
+        "to_kernel_ms": 1.5,
+    } | more
 
 
 def cell(column: str, fault: str, runs: list[dict[str, Any]], interval_s: float = 0.1, groups: int = 1) -> dict[str, Any]:
@@ -54,6 +58,7 @@ def test_the_ratio_is_of_medians_beside_each_other() -> None:
     theirs = cell("keepalived", "host dies", [run(200, 200), run(300, 300), run(310, 310)])
     page = markdown(document(ours, theirs))
     assert "| host dies | 60 (90) | 300 (310) | 0.20 |" in page
+    assert "| 100 ms | - | 10.0 / 1.5 / 51.0 |" in page, "the steps of a takeover"
     assert "| host dies, adverts every 100 ms, kubecarp: median at most 0.5 of keepalived's | 0.20 | yes |" in page
 
 
@@ -64,6 +69,8 @@ def test_a_promise_that_is_not_kept_is_said() -> None:
     assert "| 1 lost in 2 runs | **no** |" in markdown(lossy)
     false = document(cell("kubecarp", "loss", [{"takeovers": 3}]), cell("keepalived", "loss", [{"takeovers": 2}]))
     assert "| 3.0 and 2.0 in a run | **no** |" in markdown(false)
+    many = document(cell("kubecarp", "host dies", [{"answers_ms": [1.0, 2.0], "to_answer_ms": 101.0, "to_kernel_ms": 9.0}], groups=255))
+    assert "each address answers within 100 ms of detection | 101 ms | **no** |" in markdown(many)
 
 
 def test_a_cell_whose_runs_all_failed_is_shown_as_such() -> None:
@@ -74,7 +81,7 @@ def test_a_cell_whose_runs_all_failed_is_shown_as_such() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    many = cell("kubecarp", "host dies", [{"answers_ms": [100.0, 140.0], "detected_to_kernel_ms": 20.0}], groups=50)
+    many = cell("kubecarp", "host dies", [{"answers_ms": [100.0, 140.0], "to_kernel_ms": 20.0, "to_answer_ms": 104.0}], groups=50)
     measured = document(cell("kubecarp", "host dies", [run(40, 40), run(0, 0)]), many)
     write(measured, tmp_path)
     assert json.loads((tmp_path / "outages.json").read_text()) == measured
