@@ -58,6 +58,8 @@ class CompatibleDigest:
 class StrictDigest:
     """HMAC-SHA-256 of one 32-byte key, cut to the 160 bits the header has room for."""
 
+    __slots__ = ("_inner", "_outer")
+
     def __init__(self, key: bytes) -> None:
         block = key.ljust(_SHA256_BLOCK, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))  # RFC 2104

@@ -32,6 +32,8 @@ class Identity:
 class Counter:
     """Hands out counters, each above the one before. The last sequence of an epoch is kept for the farewell."""
 
+    __slots__ = ("_value",)
+
     def __init__(self, epoch: int) -> None:
         self._value: int = min(epoch, _LAST_EPOCH) << _SEQUENCE_BITS
 
@@ -61,6 +63,8 @@ class Counter:
 
 class TokenBucket:
     """Allows ``rate_per_s`` actions a second and ``burst`` at once: the budget of everything a packet can make us send."""
+
+    __slots__ = ("_at", "_burst", "_rate_per_s", "_tokens")
 
     def __init__(self, rate_per_s: float, burst: int) -> None:
         self._rate_per_s = rate_per_s

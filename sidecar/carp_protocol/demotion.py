@@ -9,6 +9,8 @@ _MAX_DEMOTION = 254
 class Demotions:
     """Amounts by name; an amount of None takes the member out of the election."""
 
+    __slots__ = ("_amounts",)
+
     def __init__(self) -> None:
         self._amounts: dict[str, int | None] = {}
 

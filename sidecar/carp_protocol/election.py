@@ -19,9 +19,9 @@ A transition happens for a reason, and a reason leads from a state to exactly on
 A pair that is not in the table cannot happen: the engine asks ``may`` first where an input can come in any state.
 """
 
-__all__ = ["TRANSITIONS", "Standing", "as_backup", "as_master", "gives_way", "may", "next_state", "own_standing"]
+__all__ = ["TRANSITIONS", "Standing", "Takeover", "as_backup", "as_master", "gives_way", "may", "next_state", "own_standing"]
 
-
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .config import Dialect, GroupConfig, Mode
@@ -88,6 +88,16 @@ class Standing(NamedTuple):
     @property
     def is_bow_out(self) -> bool:
         return self.advbase == BOW_OUT and self.advskew == BOW_OUT
+
+
+@dataclass(slots=True)
+class Takeover:
+    """A takeover that waits for better ranks; ``held`` once it has waited for a sender to prove itself."""
+
+    at: float
+    reason: Reason
+    noticed_at: float
+    held: bool = False
 
 
 def own_standing(config: GroupConfig, demotion: int, sender_id: int) -> Standing:

@@ -9,7 +9,6 @@ __all__ = ["Engine"]
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from .compatible import CompatibleCodec
 from .config import GroupConfig, Mode
@@ -31,7 +30,7 @@ from .effects import (
     StateChanged,
     TakeAddresses,
 )
-from .election import as_backup, as_master, may, next_state, own_standing
+from .election import Takeover, as_backup, as_master, may, next_state, own_standing
 from .errors import BadPacket
 from .heard import Heard, Kind, MasterSeen, Origin, Trust
 from .strict import StrictCodec
@@ -45,26 +44,26 @@ _PENDING_EFFECTS = 1024
 """The shell drains after every input; the bound is for one that does not."""
 
 
-@dataclass(slots=True)
-class _Takeover:
-    """A takeover that waits for better ranks; ``held`` once it has waited for a sender to prove itself."""
-
-    at: float
-    reason: Reason
-    held: bool = False
-
-
 class Engine:
     """The election of one group on this member. Not thread-safe; never blocks; ``now`` is monotonic and in seconds.
 
     ``random_bits(n)`` gives n random bits, from the operating system outside tests.
     """
 
+    __slots__ = (
+        "_advert_at", "_closing", "_codec", "_dead_at", "_dead_held", "_effects", "_foreign_owner", "_handover_until",
+        "_may_be_master", "_packets", "_preempt_at", "_probes", "_random_bits", "_reassertions", "_solicit_at", "_solicits_left",
+        "_spoke_at", "_standing", "_strict", "_successor_id", "_suspects", "_suspicion", "_takeover", "_timing", "_unaskable",
+        "_yielded", "config", "demotions", "master", "noticed_at", "reason", "rival", "since", "state",
+    )  # fmt: skip
+
     def __init__(self, config: GroupConfig, identity: Identity, random_bits: Callable[[int], int]) -> None:
         self.config = config
         self.state = State.INIT
         self.since = 0.0
         self.reason = Reason.STARTED
+        self.noticed_at = 0.0
+        """When what led to the last takeover was noticed; the ranks have had their turn since."""
         self.master: MasterSeen | None = None
         """Whose adverts are followed; None: nobody's, or this member is the master."""
         self.rival: MasterSeen | None = None
@@ -80,7 +79,7 @@ class Engine:
         self._reassertions = TokenBucket(rate_per_s=20, burst=20)
         self._probes = TokenBucket(rate_per_s=20, burst=20)
         self._suspicion: Suspicion | None = None
-        self._takeover: _Takeover | None = None
+        self._takeover: Takeover | None = None
         self._dead_at: float | None = None
         self._dead_held = False
         self._advert_at: float | None = None
@@ -219,7 +218,7 @@ class Engine:
         if self._suspicion and self.state is State.BACKUP:
             self._suspect(self._suspicion, now)
         if self._takeover and now >= self._takeover.at:
-            self._take_over(self._takeover.reason, now)
+            self._take_over(self._takeover.reason, self._takeover.noticed_at, now)
         if self._dead_at is not None and now >= self._dead_at:
             self._master_timed_out(self._dead_at, now)
 
@@ -344,8 +343,9 @@ class Engine:
         """Say what we are; ``again``: this is news, which one lost packet must not keep from anybody for an interval."""
         self._say(self._codec.advert(self._standing, now - self.since, now), now)
         self._spoke_at = now
-        interval_s = self._timing.advert_interval_s(self._standing.advskew)
-        self._advert_at = now + (min(FOLLOW_UP_S, interval_s) if again and self._strict else interval_s)
+        self._advert_at = self._timing.next_advert_at(self._standing.advskew, now)
+        if again and self._strict:
+            self._advert_at = min(self._advert_at, now + FOLLOW_UP_S)
 
     def _wait_for_death(self, master_interval_s: float, now: float) -> None:
         """Arm the dead time. carp(4) has no tie-break: less than a step of advskew, at random, parts equals that gave way to each other."""
@@ -387,23 +387,24 @@ class Engine:
 
     def _conclude(self, suspicion: Suspicion, verdict: Reason | None, now: float) -> None:
         if verdict and suspicion.silent_since is not None:
-            self._effects.append(MasterDead(suspicion.source, verdict, suspicion.silent_since))
+            if self._takeover is None or self._takeover.reason is not verdict:  # else another group has told all of them
+                self._effects.append(MasterDead(suspicion.source, verdict, suspicion.silent_since))
             self._plan_takeover(verdict, now)
 
     def _master_timed_out(self, due: float, now: float) -> None:
         if now - due > self._timing.interval_s:  # late ourselves: what the master said meanwhile may still be in a queue
             self._dead_at = now + self._timing.interval_s
         else:
-            self._take_over(Reason.MASTER_TIMED_OUT, now)
+            self._take_over(Reason.MASTER_TIMED_OUT, due, now)
 
     def _plan_takeover(self, reason: Reason, now: float, delay_s: float | None = None) -> None:
         """Take over when the better ranks have had their turn, unless an earlier takeover is planned already."""
         at = now + (self._timing.rank_delay_s(self._standing) if delay_s is None else delay_s)
         if self._may_be_master and (self._takeover is None or at < self._takeover.at):
-            self._takeover = _Takeover(at, reason)
+            self._takeover = Takeover(at, reason, now)
 
-    def _take_over(self, reason: Reason, now: float) -> None:
-        self._takeover = None
+    def _take_over(self, reason: Reason, noticed_at: float, now: float) -> None:
+        self._takeover, self.noticed_at = None, noticed_at
         if not self._may_be_master:
             self._dead_at = self.master = None
             return

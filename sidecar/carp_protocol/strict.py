@@ -97,6 +97,11 @@ class Peer:
 class StrictCodec:
     """Signs and verifies the packets of one group; keeps counters, peers on record and the open challenge."""
 
+    __slots__ = (
+        "_answers", "_challenge", "_challenge_at", "_digests", "_interval_ms", "_on_identity", "_questions", "_random_bits", "_vhid",
+        "counter", "generation", "peers", "sender_id",
+    )  # fmt: skip
+
     def __init__(
         self,
         config: GroupConfig,

@@ -47,6 +47,11 @@ class _Round:
 class Suspicion:
     """Watches the adverts of one master. ``source`` is the address that is asked."""
 
+    __slots__ = (
+        "_calibrate_at", "_calibrations", "_expected_at", "_heard_at", "_interval_s", "_jitter_s", "_round", "_timer",
+        "host_answers", "process_answers", "source",
+    )  # fmt: skip
+
     def __init__(self, source: str) -> None:
         self.source = source
         self._calibrations = _CALIBRATIONS

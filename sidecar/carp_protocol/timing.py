@@ -13,6 +13,7 @@ __all__ = [
 ]
 
 from dataclasses import dataclass
+from math import floor
 
 from .config import Dialect, GroupConfig, Mode
 from .election import Standing
@@ -32,6 +33,10 @@ RACE_S = 0.25
 _RANK_SPREAD_S = 0.128
 """Width of the ranks: 16 steps of advskew, the least the operator leaves between nodes, are 8 ms. An attach and a busy loop take 5."""
 _DEAD_FACTOR = 3
+_BEATS = 64
+"""In an interval: an advert is early by at most 1/64 of it, far less than what counts as late."""
+_BEAT_ROUNDING = 1e-6
+"""Of a beat: more than the quotient of two clock readings is wrong by."""
 _STALL_FACTOR = 2.75
 """A master that has not advertised for this many intervals steps down before it speaks: the best backup acts after 3."""
 
@@ -51,6 +56,17 @@ class Timing:
         """Between two adverts of a master that sends this advskew: U(1 + s/256), U our interval or the one it says it uses."""
         interval_s = self.interval_s if master_interval_s is None else master_interval_s
         return interval_s + self._skew_s(sent_advskew, interval_s)
+
+    def next_advert_at(self, sent_advskew: int, now: float) -> float:
+        """When a master speaks again. Strict: on a beat common to all groups with this interval, never late and hardly early.
+
+        A host with hundreds of groups then wakes up some times in an interval, not for each of them.
+        """
+        due = now + self.advert_interval_s(sent_advskew)
+        if self.skew_unit_s is not None:
+            return due
+        beat_s = self.interval_s / _BEATS
+        return floor(due / beat_s + _BEAT_ROUNDING) * beat_s
 
     def dead_time_s(self, master_interval_s: float) -> float:
         """Silence after which the master counts as dead: U(3 + s/256), U the interval the master says it uses."""

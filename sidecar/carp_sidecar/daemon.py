@@ -17,6 +17,7 @@ from carp_protocol.config import GroupConfig, SidecarConfig
 from carp_protocol.effects import State
 from carp_protocol.errors import CarpError, ConfigError
 from carp_sidecar import __version__, logs
+from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
 from carp_sidecar.console.control import Callback, ControlSocket, ControlSocketError
 from carp_sidecar.console.endpoints import Endpoints
@@ -82,6 +83,7 @@ class Daemon:
         self._measurements = Measurements()
         self._rejected = RejectedPackets(_log)
         self._hooks = HookRunner()
+        self._afterwards = Afterwards(self._loop)
         self._netlink = Netlink(self._loop, self._on_change)
         self._guardian = Guardian(self._loop)
         self._parent_settings = ParentSettings(self._netlink.snapshot)
@@ -91,6 +93,7 @@ class Daemon:
         self._services = Services(
             loop=self._loop,
             alarms=Alarms(self._loop),
+            afterwards=self._afterwards,
             netlink=self._netlink,
             guardian=self._guardian,
             measurements=self._measurements,
@@ -128,6 +131,7 @@ class Daemon:
         log_event(_log, logging.INFO, "stopping: handing over")
         async with self._reloading:
             await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+        self._afterwards.flush()
         await self._hooks.close(grace_s=_HOOK_GRACE_S)
         await self._endpoints.close()
         await self._control.close()

@@ -32,7 +32,7 @@ class Holder:
         self.voice: Voice | None = None
         self._group = group
         self._services = services
-        self._announcer = Announcer(services.loop, send)
+        self._announcer = Announcer(services.loop, services.alarms, send)
         self._on_taken = on_taken
         self._on_released = on_released
         self._releasing = 0

@@ -1,9 +1,13 @@
 """Histograms of what the sidecar measures about itself, cheap enough for the event loop. Knows no exposition format."""
 
-__all__ = ["Histogram", "Measurements"]
+__all__ = ["Histogram", "Measurements", "Step"]
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Step = Literal["decision", "addresses", "announcement"]
+"""Of a takeover: its cause was noticed -> decided -> the kernel has the addresses -> the first announcements have left."""
 
 _LATENESS_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Around the intervals in use: 10 ms is the shortest, and 30 ms late is a lost mastership there."""
@@ -49,6 +53,8 @@ class Measurements:
     loop_lateness: Histogram = field(default_factory=lambda: Histogram(_LATENESS_BUCKETS_S))
     takeover: dict[str, Histogram] = field(default_factory=dict)
     """By group."""
+    steps: dict[str, Histogram] = field(default_factory=lambda: {step: Histogram(_TAKEOVER_BUCKETS_S) for step in get_args(Step)})
+    """Of the takeovers of all groups."""
 
     def observe_lateness(self, seconds: float) -> None:
         """The loop woke this much after its deadline."""
@@ -60,10 +66,15 @@ class Measurements:
             self.takeover[group] = Histogram(_TAKEOVER_BUCKETS_S)
         self.takeover[group].observe(seconds)
 
+    def observe_step(self, step: Step, seconds: float) -> None:
+        """One step of a takeover took so long."""
+        self.steps[step].observe(seconds)
+
     def forget(self, group: str) -> None:
         """The group is gone from the configuration."""
         self.takeover.pop(group, None)
 
     def copy(self) -> "Measurements":
         """A snapshot that another thread may read."""
-        return Measurements(self.loop_lateness.copy(), {group: histogram.copy() for group, histogram in self.takeover.items()})
+        takeover, steps = ({name: one.copy() for name, one in kept.items()} for kept in (self.takeover, self.steps))
+        return Measurements(self.loop_lateness.copy(), takeover, steps)

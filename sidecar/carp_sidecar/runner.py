@@ -12,6 +12,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from carp_protocol.config import GroupConfig, PeerMode
@@ -84,7 +85,8 @@ class Runner:
         self.armed_for: float | None = None
         self._held: list[bytes] | None = None
         self._put_back = TokenBucket(rate_per_s=1, burst=10)
-        self._detected_at = 0.0
+        self._decided_at: float | None = None
+        """When a takeover was decided on that the kernel has not carried out yet."""
         self._started = False
         self._closed = asyncio.Event()
 
@@ -338,11 +340,11 @@ class Runner:
         engine = self.engine
         while (effect := engine.next_effect()) is not None:
             self._carry_out(effect)
-        packets = engine.packets_to_send()
-        if packets and self._held is not None:
-            self._held += packets
-        else:
-            self._send(packets)
+        if packets := engine.packets_to_send():
+            if self._held is None:
+                self._send(packets)
+            else:
+                self._held += packets
         self._services.alarms.set(self, engine.next_timer())
         if engine.closed and not self._holder.releasing:
             self._closed.set()
@@ -371,7 +373,7 @@ class Runner:
                 self._segment.spread_death(effect)
             case ProbeAddress() if self._segment and self.plan:
                 for address in self.plan.addresses:
-                    self._segment.prober.ask_address(address)
+                    self._segment.ask_address(address, self)
             case _:
                 self._tell(effect)
 
@@ -393,7 +395,10 @@ class Runner:
 
     def _state_changed(self, change: StateChanged) -> None:
         self.transitions[change.reason] += 1
-        self._detected_at = self._loop.time()
+        if change.new is State.MASTER:
+            self._decided_at = self._loop.time()
+            if change.old is State.BACKUP:
+                self._services.measurements.observe_step("decision", self._decided_at - self.engine.noticed_at)
         master = self.engine.master.source if self.engine.master else None
         self._report("transition", **{"from": change.old.value, "to": change.new.value, "reason": change.reason.value, "master": master})
 
@@ -417,10 +422,17 @@ class Runner:
             self.engine.addresses_failed(self._loop.time())
             self._after()
             return
-        self.takeover_s = self._loop.time() - self._detected_at
-        self._services.measurements.observe_takeover(self.config.name, self.takeover_s)
+        attached_at = self._loop.time()
         self._holder.announce()  # before the advert that makes a predecessor leave: then clients are here already
+        announced_at = self._loop.time()
         self._let_go()
+        if self._decided_at is not None:  # None: somebody had removed an address, and it was put back
+            self.takeover_s = attached_at - self._decided_at
+            self._decided_at = None
+            measurements = self._services.measurements
+            measurements.observe_takeover(self.config.name, self.takeover_s)
+            measurements.observe_step("addresses", self.takeover_s)
+            measurements.observe_step("announcement", announced_at - attached_at)
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
@@ -462,4 +474,4 @@ class Runner:
     def _report(self, event: str, **fields: Any) -> None:
         interface = self.link.name if self.link else self.config.interface
         change = {"event": event, "group": self.config.name, "vhid": self.config.vhid, "interface": interface, **fields}
-        self._loop.call_soon(self._services.report, self.config, change)  # after what cannot wait
+        self._services.afterwards.call(partial(self._services.report, self.config, change))

@@ -36,6 +36,8 @@ class Segment:
         self.wire = Wire(link.name, link.index, link.mac)
         self.prober = Prober(loop, self.wire, probe_port, self._on_evidence)
         self._members: dict[int, Member] = {}
+        self._askers: dict[str, Member] = {}
+        """Who asked last whether anybody answers for an address."""
         self._own_addresses = own_addresses
         self.wire.start(loop, self._on_frame, self._on_rejected)
 
@@ -45,12 +47,18 @@ class Segment:
 
     def leave(self, vhid: int) -> bool:
         """A group goes; closes the segment after the last one, and says so."""
-        self._members.pop(vhid, None)
+        gone = self._members.pop(vhid, None)
+        self._askers = {address: member for address, member in self._askers.items() if member is not gone}
         if self._members:
             return False
         self.prober.close()
         self.wire.close()
         return True
+
+    def ask_address(self, address: str, member: Member) -> None:
+        """Ask whether anybody answers for ``address``; ``member`` hears of an answer."""
+        self._askers[address] = member
+        self.prober.ask_address(address)
 
     def spread_death(self, dead: MasterDead) -> None:
         """One group found a host dead: the others that follow it need not wait until their own advert is late."""
@@ -71,8 +79,9 @@ class Segment:
                 member.receive_packet(frame.payload, Origin(frame.source, frame.destination, frame.ttl, own))
             return
         self.prober.answered(frame.address, frame.mac)
-        for member in list(self._members.values()):
-            member.address_answered(frame.address, frame.mac)
+        asker = self._askers.get(frame.address)
+        if asker:
+            asker.address_answered(frame.address, frame.mac)
 
     def _on_rejected(self, error: BadPacket) -> None:
         _log.debug("%s: frame rejected: %s", self.wire.name, error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carp_protocol.config import GroupConfig
+from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
 from carp_sidecar.kernel.links import Link
 from carp_sidecar.kernel.netlink import Netlink
@@ -24,6 +25,7 @@ class Services:
 
     loop: asyncio.AbstractEventLoop
     alarms: Alarms
+    afterwards: Afterwards
     netlink: Netlink
     guardian: Guardian
     measurements: Measurements

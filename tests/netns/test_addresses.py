@@ -116,10 +116,12 @@ def test_an_address_deleted_by_hand_is_put_back(lab: Lab) -> None:
     member = Sidecar(lab, lab["a"], [group()]).start()
     member.wait_state("MASTER")
     device = next(link["ifname"] for link in lab["a"].namespace.ip_json("addr") if any(e.get("local") == VIP4 for e in link["addr_info"]))
+    took_s = member.wait_for(lambda one: one["takeover_s"], "has the addresses")["takeover_s"]
     lab["a"].namespace.ip(f"addr del {VIP4}/32 dev {device}")
     wait_until(lambda: lab["a"].held_addresses() == [VIP4], 2, "the address is back")
     assert member.group()["transitions_by_reason"].keys() >= {"started"}
     assert member.state == "MASTER"
+    assert member.group()["takeover_s"] == took_s, "what is put back is no takeover"
 
 
 @pytest.mark.parametrize("virtual_mac", [True, False], ids=["virtual-mac", "physical-mac"])

@@ -71,6 +71,7 @@ def test_histograms() -> None:
     measurements.observe_takeover("intranet", 0.001)
     measurements.observe_takeover("gone", 0.001)
     measurements.forget("gone")
+    measurements.observe_step("decision", 0.02)
     got = samples(full_status(), measurements)
     assert got[key("carp_loop_lateness_seconds_count")] == 2
     assert got[key("carp_loop_lateness_seconds_bucket", le="0.0005")] == 1
@@ -79,6 +80,8 @@ def test_histograms() -> None:
     assert got[key("carp_loop_lateness_seconds_sum")] == pytest.approx(99.0004)
     assert got[key("carp_takeover_seconds_bucket", group="intranet", le="0.001")] == 1, "an upper bound belongs to its bucket"
     assert key("carp_takeover_seconds_count", group="gone") not in got
+    assert [got[key("carp_takeover_step_seconds_count", step=step)] for step in ("decision", "addresses", "announcement")] == [1, 0, 0]
+    assert got[key("carp_takeover_step_seconds_sum", step="decision")] == pytest.approx(0.02)
 
 
 def test_a_copy_does_not_move() -> None:

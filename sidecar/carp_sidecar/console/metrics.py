@@ -144,6 +144,10 @@ class _StatusCollector(Collector):
         for name, histogram in self._measurements.takeover.items():
             takeover.add_metric([name], histogram.cumulative(), histogram.total)
         yield takeover
+        steps = HistogramMetricFamily("carp_takeover_step_seconds", "Steps of the takeovers of all groups.", labels=("step",))
+        for name, histogram in self._measurements.steps.items():
+            steps.add_metric([name], histogram.cumulative(), histogram.total)
+        yield steps
 
     def _process(self) -> Iterator[Metric]:
         config = self._status["config"]

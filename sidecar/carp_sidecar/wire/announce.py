@@ -5,6 +5,8 @@ __all__ = ["Announcer"]
 import asyncio
 from collections.abc import Callable, Sequence
 
+from carp_sidecar.alarms import Alarms
+
 _BURST_S = (0.0, 0.001, 0.003, 0.007, 0.015, 0.031, 0.063, 1.0, 2.0, 4.0)
 """After a takeover. A predecessor that still answers for some ms pulls the switch back each time; the seconds are for a lossy one."""
 _REFRESH_S = 60.0
@@ -14,29 +16,30 @@ _REFRESH_S = 60.0
 class Announcer:
     """Sends the announcements of one group while it is master. ``frames`` gives them, encoded ahead."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[bytes], bool]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, alarms: Alarms, send: Callable[[bytes], bool]) -> None:
+        self.armed_for: float | None = None
         self._loop = loop
+        self._alarms = alarms
         self._send = send
         self._frames: Sequence[bytes] = ()
-        self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
         self._step = 0
 
     def start(self, frames: Sequence[bytes]) -> None:
         """Announce now, and go on until ``stop``; a burst that runs already starts again."""
-        self.stop()
         self._frames, self._since, self._step = frames, self._loop.time(), 0
         self._announce()
 
     def stop(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        self._alarms.set(self, None)
+
+    def on_alarm(self, _due: float) -> None:
+        """Again; what is due earlier, such as the first announcement of another group, has gone before."""
+        self._announce()
 
     def _announce(self) -> None:
         for frame in self._frames:
             self._send(frame)
         self._step += 1
         burst = self._step < len(_BURST_S)
-        due = self._since + _BURST_S[self._step] if burst else self._loop.time() + _REFRESH_S
-        self._timer = self._loop.call_at(due, self._announce)
+        self._alarms.set(self, self._since + _BURST_S[self._step] if burst else self._loop.time() + _REFRESH_S)

@@ -31,7 +31,9 @@ def test_a_member_alone_is_master_within_a_tenth_of_a_second() -> None:
 def test_the_first_advert_is_repeated_once_soon() -> None:
     member = Member.make().start()
     sent = [at for at, packet in member.advance(3.0) if parse(packet)[1].kind is Kind.ADVERT]
-    assert [round(at - sent[0], 3) for at in sent] == [0.0, 0.01, 1.01, 2.01]
+    assert [round(at - sent[0], 3) for at in sent[:2]] == [0.0, 0.01]
+    assert 1.01 - 1 / 64 < sent[2] - sent[0] <= 1.01, "to the beat of the interval"
+    assert sent[3] - sent[2] == pytest.approx(1.0)
 
 
 def test_who_starts_asks_and_a_master_answers_at_once() -> None:
@@ -162,6 +164,18 @@ def test_the_death_of_a_master_is_news_for_other_groups_that_followed_it() -> No
     other_group.engine.hear_of_death(dead, other_group.now)
     other_group.advance(0.06)
     assert other_group.state() is State.MASTER
+    assert not [effect for effect in other_group.effects() if isinstance(effect, MasterDead)], "hundreds would tell hundreds"
+
+
+def test_a_takeover_says_when_its_cause_was_noticed() -> None:
+    _, backup = watched()
+    while backup.engine._takeover is None:
+        backup.advance(0.001)
+    noticed_at = backup.now
+    backup.advance(0.5)
+    assert backup.state() is State.MASTER
+    assert backup.engine.noticed_at == pytest.approx(noticed_at, abs=0.0011)
+    assert backup.engine.since > backup.engine.noticed_at, "the ranks had their turn"
 
 
 def test_evidence_is_for_backups() -> None:

@@ -42,6 +42,27 @@ def test_advert_interval(dialect: Dialect | None, interval_s: float, sent_advske
     assert timing_of(config(dialect, interval_s, 0)).advert_interval_s(sent_advskew) == pytest.approx(interval_of_adverts_s)
 
 
+@pytest.mark.parametrize("interval_s", [0.01, 0.1, 0.2, 1.0, 60.0])
+@pytest.mark.parametrize("advskew", [0, 1, 16, 100])
+def test_strict_groups_speak_on_one_beat_never_late(interval_s: float, advskew: int) -> None:
+    timing = timing_of(config(STRICT, interval_s, advskew))
+    wanted_s = timing.advert_interval_s(advskew)
+    due, beats = 0.0, set()
+    for step in range(100):
+        now = 12345.678 + step * interval_s / 100
+        due = timing.next_advert_at(advskew, now)
+        assert now + wanted_s - interval_s / 64 < due + 1e-9
+        assert due <= now + wanted_s + 1e-6
+        beats.add(round(due, 9))
+    assert 60 <= len(beats) <= 66
+    assert timing.next_advert_at(advskew, due + interval_s / 1000) == pytest.approx(due + wanted_s, abs=interval_s / 64)
+
+
+@pytest.mark.parametrize("dialect", [COMMON, OPENBSD])
+def test_carp_4_keeps_its_own_time(dialect: Dialect) -> None:
+    assert timing_of(config(dialect, 1, 1)).next_advert_at(1, 12345.678) == pytest.approx(12345.678 + 1 + 1 / 256)
+
+
 def test_the_dead_time_follows_the_interval_of_the_master() -> None:
     assert timing_of(config(STRICT, 0.1, 128)).dead_time_s(2.0) == pytest.approx(2 * 3.5)
     assert timing_of(config(COMMON, 1, 128)).dead_time_s(2.0) == pytest.approx(6.5)
