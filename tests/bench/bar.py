@@ -42,7 +42,7 @@ class Bar:
         self._progress.update(self._task, description=text)
         if self._progress.disable:
             minutes = (time.monotonic() - self._started_s) / 60
-            print(f"{self._done_s / self._expected_s:4.0%} {minutes:4.0f} min  {text}", flush=True)
+            print(f"{self._done_s / max(self._expected_s, 1.0):4.0%} {minutes:4.0f} min  {text}", flush=True)
 
     def advance(self, expected_s: float) -> None:
         """What was expected to take so long is done."""

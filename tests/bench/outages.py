@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bar import Bar
-from bench.contenders import CONTENDERS, Cell, cells
+from bench.contenders import CONTENDERS, INTERVALS_S, Cell, cells
 from bench.costs import COSTS
 from bench.faults import FAULTS
 from bench.plots import plots
@@ -47,21 +47,22 @@ def expected_s(cell: Cell, watch_limit_s: float) -> float:
     return 4 + 4 * cell.interval_s + min(fault.watch_s, watch_limit_s) + 3 * (not fault.moves)
 
 
+def entry_of(document: Document, cell: Cell) -> dict[str, Any]:
+    """Where the runs of a cell are kept."""
+    names = asdict(cell) | {"families": list(cell.families)}
+    found: dict[str, Any] | None = next((one for one in document["cells"] if names.items() <= one.items()), None)
+    if found is None:
+        found = names | {"column": cell.column, "runs": [], "failures": []}
+        document["cells"].append(found)
+    return found
+
+
 class Bench:
     """Measures block after block into a document that is saved as it grows."""
 
     def __init__(self, options: argparse.Namespace, document: Document, bar: Bar) -> None:
         self._options, self._document, self._bar = options, document, bar
         self._pairs: dict[Cell, Pair] = {}
-
-    def entry(self, cell: Cell) -> dict[str, Any]:
-        """Where the runs of a cell are kept."""
-        names = asdict(cell) | {"families": list(cell.families)}
-        found: dict[str, Any] | None = next((one for one in self._document["cells"] if names.items() <= one.items()), None)
-        if found is None:
-            found = names | {"column": cell.column, "runs": [], "failures": []}
-            self._document["cells"].append(found)
-        return found
 
     def measure(self, block: Sequence[Cell]) -> None:
         """All runs of a block, each round in another order."""
@@ -76,20 +77,20 @@ class Bench:
             write(self._document, self._options.output)
 
     def _wants(self, cell: Cell) -> bool:
-        entry = self.entry(cell)
+        entry = entry_of(self._document, cell)
         return len(entry["runs"]) < self._options.runs and len(entry["failures"]) <= FAILURES_ALLOWED
 
     def _attempt(self, group: Sequence[Cell]) -> None:
         """One run of each; when it fails that is written down, and the pairs are made anew."""
         for cell in group:
-            self._bar.show(f"{cell}: run {len(self.entry(cell)['runs']) + 1} of {self._options.runs}")
+            self._bar.show(f"{cell}: run {len(entry_of(self._document, cell)['runs']) + 1} of {self._options.runs}")
         try:
             for cell, seen in zip(group, self._run(group), strict=True):
-                self.entry(cell)["runs"].append(seen)
+                entry_of(self._document, cell)["runs"].append(seen)
                 self._bar.advance(expected_s(cell, self._options.watch_limit_s))
         except (LabError, OSError, subprocess.SubprocessError) as error:
             for cell in group:
-                self.entry(cell)["failures"].append(str(error)[:2000])
+                entry_of(self._document, cell)["failures"].append(str(error)[:2000])
                 self._discard(cell)
 
     def _run(self, group: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -145,9 +146,12 @@ def arguments() -> argparse.Namespace:
 def chosen(options: argparse.Namespace) -> list[list[Cell]]:
     """The blocks to be measured."""
     installed = [name for name in options.contenders if CONTENDERS[name].program is None or shutil.which(str(CONTENDERS[name].program))]
-    intervals_s = QUICK_INTERVALS_S if options.quick else None
-    blocks = [[cell for cell in block if all(word in str(cell) for word in options.only)] for block in cells(installed)]
-    return [block for block in blocks if block and (intervals_s is None or block[0].interval_s in intervals_s)]
+    intervals_s = QUICK_INTERVALS_S if options.quick else INTERVALS_S
+
+    def wanted(cell: Cell) -> bool:
+        return cell.interval_s in intervals_s and all(word in str(cell) for word in options.only)
+
+    return [block for block in ([cell for cell in block if wanted(cell)] for block in cells(installed)) if block]
 
 
 def started(options: argparse.Namespace) -> Document:
@@ -172,17 +176,17 @@ def main() -> int:
     options = arguments()
     become_root()
     blocks, costs = chosen(options), {} if options.no_costs or options.only else COSTS
-    planned_s = sum(expected_s(cell, options.watch_limit_s) for block in blocks for cell in block) * options.runs + COST_S * len(costs)
-    if options.list:
-        print(*(cell for block in blocks for cell in block), f"about {planned_s / 60:.0f} minutes", sep="\n")
-        return 0
     document = started(options)
+    lacking = {cell: max(0, options.runs - len(entry_of(document, cell)["runs"])) for block in blocks for cell in block}
+    planned_s = sum(expected_s(cell, options.watch_limit_s) * count for cell, count in lacking.items())
+    planned_s += COST_S * len(costs.keys() - document["costs"].keys())
+    if options.list:
+        print(*(f"{count} runs of {cell}" for cell, count in lacking.items() if count), f"about {planned_s / 60:.0f} minutes", sep="\n")
+        return 0
     try:
         with Bar(planned_s) as bar:
             bench = Bench(options, document, bar)
             for block in blocks:
-                for cell in block:
-                    bar.advance(expected_s(cell, options.watch_limit_s) * min(options.runs, len(bench.entry(cell)["runs"])))
                 bench.measure(block)
             for name, cost in costs.items():
                 bench.cost(name, cost)
@@ -190,7 +194,7 @@ def main() -> int:
         print(f"\ninterrupted; what was measured is in {options.output}, --resume goes on", file=sys.stderr)
         return 130
     print(f"\n{markdown(document)}\nwritten to {options.output}")
-    incomplete = [cell for cell in document["cells"] if len(cell["runs"]) < options.runs]
+    incomplete = [cell for cell in lacking if len(entry_of(document, cell)["runs"]) < options.runs]
     return 1 if incomplete or any("failed" in figures for figures in document["costs"].values()) else 0
 
 

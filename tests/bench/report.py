@@ -74,7 +74,7 @@ Rows = dict[tuple[int, str, float], dict[str, Figures]]
 def markdown(document: dict[str, Any]) -> str:
     """The page: tables first, then how they came about."""
     rows: Rows = {}
-    for cell in document["cells"]:
+    for cell in [one for one in document["cells"] if one["runs"] or one["failures"]]:
         rows.setdefault((cell["groups"], cell["fault"], cell["interval_s"]), {})[cell["column"]] = Figures(cell)
     counts = sorted({len(figures.runs) for row in rows.values() for figures in row.values()})
     runs = f"Runs of each kind: {' to '.join(map(str, sorted({counts[0], counts[-1]})))}.\n" if counts else ""

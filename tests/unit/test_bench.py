@@ -75,7 +75,8 @@ def test_a_promise_that_is_not_kept_is_said() -> None:
 
 def test_a_cell_whose_runs_all_failed_is_shown_as_such() -> None:
     failed = cell("keepalived", "host dies", []) | {"failures": ["too busy"]}
-    page = markdown(document(cell("kubecarp", "host dies", [run(40, 40)]), failed))
+    page = markdown(document(cell("kubecarp", "host dies", [run(40, 40)]), failed, cell("ucarp", "host dies", [])))
+    assert "| ucarp |" not in page, "what was not measured yet is not shown"
     assert "| host dies | 40 (40) | failed | - |" in page
     assert "Runs that failed and were repeated: 1." in page
 
