@@ -64,34 +64,39 @@ class Counter:
 class TokenBucket:
     """Allows ``rate_per_s`` actions a second and ``burst`` at once: the budget of everything a packet can make us send."""
 
-    __slots__ = ("_at", "_burst", "_rate_per_s", "_tokens")
+    __slots__ = ("_at", "_burst", "_gap_s", "_rate_per_s", "_taken_at", "_tokens")
 
-    def __init__(self, rate_per_s: float, burst: int) -> None:
+    def __init__(self, rate_per_s: float, burst: int, gap_s: float = 0.0) -> None:
+        """``gap_s``: what two actions are apart at least, also in a burst."""
         self._rate_per_s = rate_per_s
         self._burst = burst
+        self._gap_s = gap_s
         self._tokens = float(burst)
         self._at: float | None = None
+        self._taken_at: float | None = None
 
     def take(self, now: float) -> bool:
         if self._at is not None:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate_per_s)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < 1 or (self._taken_at is not None and now - self._taken_at < self._gap_s):
             return False
         self._tokens -= 1
+        self._taken_at = now
         return True
 
 
 class Budgets:
     """A bucket for each name: a flood in one name leaves the others theirs. The name used longest ago is forgotten first."""
 
-    def __init__(self, rate_per_s: float, burst: int) -> None:
+    def __init__(self, rate_per_s: float, burst: int, gap_s: float = 0.0) -> None:
         self._rate_per_s = rate_per_s
         self._burst = burst
+        self._gap_s = gap_s
         self._buckets: dict[Hashable, TokenBucket] = {}
 
     def take(self, name: Hashable, now: float) -> bool:
-        bucket = self._buckets.pop(name, None) or TokenBucket(self._rate_per_s, self._burst)
+        bucket = self._buckets.pop(name, None) or TokenBucket(self._rate_per_s, self._burst, self._gap_s)
         if len(self._buckets) >= _MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
         self._buckets[name] = bucket

@@ -28,6 +28,8 @@ _MAX_PEERS = 256
 """Senders on record. A group has a few; the bound is against a member that changes its id in a loop."""
 _INTRODUCTIONS = 16
 """Members that get acquainted before they must: in larger groups that would be too many packets when all start together."""
+_QUESTION_GAP_S = 0.005
+"""Between questions to one sender: a new master answers each member of a large group, and they all hear all answers before their own."""
 _CHALLENGE_LIFE_S = 1.0
 _SHORTEST_MS, _LONGEST_MS = 10, 60_000
 """What a configuration may say; a member that says else would make others wait for it in vain."""
@@ -98,8 +100,8 @@ class StrictCodec:
     """Signs and verifies the packets of one group; keeps counters, peers on record and the open challenge."""
 
     __slots__ = (
-        "_answers", "_challenge", "_challenge_at", "_digests", "_interval_ms", "_on_identity", "_questions", "_random_bits", "_vhid",
-        "counter", "generation", "peers", "sender_id",
+        "_answers", "_challenge", "_challenge_at", "_digests", "_interval_ms", "_invited", "_on_identity", "_questions", "_random_bits",
+        "_vhid", "counter", "generation", "peers", "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -116,7 +118,9 @@ class StrictCodec:
         self.counter = Counter(identity.epoch)
         self.peers: dict[int, Peer] = {}
         self._answers = Budgets(rate_per_s=5, burst=8)
-        self._questions = Budgets(rate_per_s=5, burst=5)
+        self._questions = Budgets(rate_per_s=5, burst=5, gap_s=_QUESTION_GAP_S)
+        self._invited: set[int] = set()
+        """Strangers that were asked to prove that they live, and have not yet: they count as if they had."""
         self._challenge = 0
         self._challenge_at = 0.0
         self.generation = 0
@@ -158,8 +162,14 @@ class StrictCodec:
     def introduction(self, standing: Standing, heard: Heard, now: float) -> list[bytes]:
         """Ask a stranger that asks us to prove that it lives: backups know each other, and believe a successor at once."""
         asks_us = heard.kind is Kind.SOLICIT and heard.peer_id in (0, self.sender_id)
-        stranger = heard.trust is Trust.UNKNOWN and len(self.peers) < _INTRODUCTIONS
-        return self.challenge(standing, heard, now) if asks_us and stranger else []
+        if not asks_us or heard.trust is not Trust.UNKNOWN:
+            return []
+        stranger = heard.standing.sender_id
+        if stranger not in self._invited:
+            if len(self.peers) + len(self._invited) >= _INTRODUCTIONS:
+                return []
+            self._invited.add(stranger)
+        return self.challenge(standing, heard, now)
 
     def reply(self, standing: Standing, heard: Heard, master_for_s: float | None, now: float) -> list[bytes]:
         """A master (None: we are none) answers every question that may be for it, others one that names them or whose sender lost count."""
@@ -245,6 +255,7 @@ class StrictCodec:
 
     def _record(self, peer: Peer | None, header: Header, extension: Extension, source: str, now: float) -> None:
         if peer is None:
+            self._invited.discard(extension.sender_id)
             if len(self.peers) >= _MAX_PEERS:
                 del self.peers[min(self.peers.values(), key=lambda known: known.seen_at).sender_id]
             peer = self.peers[extension.sender_id] = Peer(extension.sender_id, 0, source, now, header.advskew, 0, 0)

@@ -33,6 +33,8 @@ RACE_S = 0.25
 _RANK_SPREAD_S = 0.128
 """Width of the ranks: 16 steps of advskew, the least the operator leaves between nodes, are 8 ms. An attach and a busy loop take 5."""
 _DEAD_FACTOR = 3
+_DEAD_MARGIN = 1 / 8
+"""Of an interval, on top, in Strict mode: the third advert after a lost pair is due when the dead time of the best backup ends."""
 _BEATS = 64
 """In an interval: an advert is early by at most 1/64 of it, far less than what counts as late."""
 _BEAT_ROUNDING = 1e-6
@@ -53,9 +55,13 @@ class Timing:
     """OpenBSD multiplies the skew too: 3 x (b + s/256) instead of 3b + s/256."""
 
     def advert_interval_s(self, sent_advskew: int, master_interval_s: float | None = None) -> float:
-        """Between two adverts of a master that sends this advskew: U(1 + s/256), U our interval or the one it says it uses."""
+        """Between two adverts of a master that sends this advskew. ``master_interval_s``: the interval it says it uses; None: ours.
+
+        carp(4): b + s/256, so that the better of two is the faster. Strict members compare ranks instead: U whatever the rank. Or
+        the dead time of a better backup, 3 U and a little, would forgive a master of low rank one lost advert, not two.
+        """
         interval_s = self.interval_s if master_interval_s is None else master_interval_s
-        return interval_s + self._skew_s(sent_advskew, interval_s)
+        return interval_s if self.skew_unit_s is None else interval_s + self._skew_s(sent_advskew, interval_s)
 
     def next_advert_at(self, sent_advskew: int, now: float) -> float:
         """When a master speaks again. Strict: on a beat common to all groups with this interval, never late and hardly early.
@@ -69,9 +75,10 @@ class Timing:
         return floor(due / beat_s + _BEAT_ROUNDING) * beat_s
 
     def dead_time_s(self, master_interval_s: float) -> float:
-        """Silence after which the master counts as dead: U(3 + s/256), U the interval the master says it uses."""
+        """Silence after which the master counts as dead: U(3 + 1/8 + s/256), U the interval the master says it uses; carp(4) 3b + s/256."""
         skew_s = self._skew_s(self.advskew, master_interval_s)
-        return _DEAD_FACTOR * master_interval_s + skew_s * (_DEAD_FACTOR if self.skewed_dead_time else 1)
+        margin_s = _DEAD_MARGIN * master_interval_s if self.skew_unit_s is None else 0.0
+        return _DEAD_FACTOR * master_interval_s + margin_s + skew_s * (_DEAD_FACTOR if self.skewed_dead_time else 1)
 
     def _skew_s(self, advskew: int, interval_s: float) -> float:
         return advskew / 256 * (interval_s if self.skew_unit_s is None else self.skew_unit_s)

@@ -299,6 +299,57 @@ def test_getting_acquainted_is_no_storm(members: int, seed: int) -> None:
     assert world.masters() == [1]
 
 
+@pytest.mark.parametrize("seed", FEW_SEEDS)
+def test_a_large_group_that_starts_at_once_is_no_storm(seed: int) -> None:
+    """Beyond 16 members packets grow with the members, not with the pairs: each asks 16 others, and some of them ask back."""
+    members = 40
+    world = World([make_config(advskew=6 * number) for number in range(members)], seed, LAN)
+    world.boot()
+    world.run(1)
+    assert len(world.network.recorded) <= members * (SOLICIT_COUNT + 3 * 16) + 10
+    assert world.masters() == [1]
+
+
+@pytest.mark.parametrize("seed", FEW_SEEDS)
+def test_a_successor_that_nobody_knows_is_no_storm(seed: int) -> None:
+    """Each of the others asks it once, or twice where the answer takes long, although it hears the answers to all others."""
+    members = 24
+    world = World([make_config(advskew=10 * number) for number in range(members)], seed, LAN)
+    world.boot(1)
+    world.run(1)
+    for number in range(2, members + 1):
+        world.boot(number)
+        world.run(0.1)
+    for number in range(2, members + 1):
+        codec = world.engine(number).strict
+        assert codec
+        codec.peers = {peer_id: peer for peer_id, peer in codec.peers.items() if peer.source == "10.0.0.1"}
+    world.run(3)
+    world.crash(1)
+    said = len(world.network.recorded)
+    world.run(1.9)
+    assert world.masters() == [2]
+    assert len(world.network.recorded) - said <= 4 * members
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("seed", FEW_SEEDS)
+def test_two_lost_adverts_move_nobody_whatever_the_rank_of_the_master(place: int, seed: int) -> None:
+    """The best is not always the master: without preemption it is whoever came first."""
+    world = World([make_config(advskew=80 * number, suspicion=False) for number in range(4)], seed, LAN)
+    world.boot(place + 1)
+    world.run(2)
+    world.boot(*(number for number in world.hosts if number != place + 1))
+    world.run(5)
+    assert world.masters() == [place + 1]
+    heard, master = len(world.network.recorded), place + 1
+    world.network.partition({master}, set(world.hosts) - {master})
+    world.run_until(lambda: len(world.network.recorded) >= heard + 2, limit_s=5)
+    world.network.heal()
+    world.run(3)
+    assert world.masters() == [master]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_one_way_link_ends_with_the_cut(seed: int) -> None:
     world = settled(seed, 2)

@@ -220,9 +220,9 @@ def test_a_backup_waits_as_long_as_the_master_says() -> None:
     one.engine.reconfigure(replace(one.engine.config, advertisement_interval_s=10.0), one.now)
     talk(one, other)
     other.engine._suspicion = None
-    other.advance(29)
+    other.advance(31.2)
     assert other.state() is State.BACKUP
-    other.advance(1.1)
+    other.advance(0.1)
     assert other.state() is State.MASTER
 
 
