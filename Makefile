@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-apply bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-apply bench-costs bench-micro bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
@@ -61,6 +61,12 @@ pages: $(VENV)/.all ## write the pages of docs/ that are made from code
 
 bench-apply: $(VENV)/.all ## measure the time from kubectl apply to an answer, and write docs/bench (two minutes)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.apply
+
+bench-costs: $(VENV)/.all ## measure what a sidecar costs: processor, memory, packets, and write docs/bench (a quarter of an hour)
+	@PYTHONPATH=sidecar:tests $(PY) -m bench.load
+
+bench-micro: $(VENV)/.all ## measure the packet path and the engine alone, and write docs/bench (seconds)
+	@PYTHONPATH=sidecar:tests $(PY) -m bench.micro
 
 bench-cluster: $(VENV)/.all programs ## measure what faults of a real cluster cost, and write docs/bench (an hour)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.cluster
