@@ -49,8 +49,8 @@ format: $(VENV)/.all ## format the code, and repair what ruff can repair
 fuzz: $(VENV)/.all ## look for bad packets and bad schedules for a long time
 	@$(PY) -m pytest tests/fuzz tests/simulation/test_machine.py --hypothesis-profile=fuzz --timeout=14400
 
-bench: $(VENV)/.all programs ## measure outages beside keepalived and ucarp, and write docs/bench (an hour, on a quiet machine)
-	@PYTHONPATH=sidecar:tests $(PY) -m bench.outages
+bench: $(VENV)/.all programs ## measure outages beside keepalived and ucarp, and write docs/bench (six hours, on a quiet machine; ARGS=--quick: 15 minutes)
+	@PYTHONPATH=sidecar:tests $(PY) -m bench.outages $(ARGS)
 
 bench-scale: $(VENV)/.all ## measure the operator with 1000 groups on 100 nodes, and write docs/bench (five minutes)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.scale
