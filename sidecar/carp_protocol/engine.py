@@ -381,7 +381,9 @@ class Engine:
         if due is None or now < due:
             return
         ask, verdict = suspicion.handle_timer(now)
-        if ask:
+        if ask and suspicion.process_answered and self._strict and self.master:
+            self._packets.append(self._strict.question(self._standing, now, self.master))  # for an advert
+        elif ask:
             self._effects.append(ProbeMaster(suspicion.source))
         self._conclude(suspicion, verdict, now)
 

@@ -18,7 +18,7 @@ from .config import GroupConfig
 from .counter import Budgets, Counter, Identity
 from .election import Standing
 from .errors import BadPacket
-from .heard import Heard, Kind, Origin, Trust
+from .heard import Heard, Kind, MasterSeen, Origin, Trust
 from .packet import BOW_OUT, HEADER_LENGTH, Header, decode_untrusted, looks_like_vrrp_untrusted, signed_part, with_digest
 
 _LAYOUT = struct.Struct("!BBxxIQIIQQQQ")
@@ -140,8 +140,8 @@ class StrictCodec:
             fields["challenge"] = self._open_challenge(now)
         return self._encode(Kind.ADVERT, standing, master_for_ms=int(master_for_s * 1000), **fields)
 
-    def question(self, standing: Standing, now: float, peer: Heard | None = None) -> bytes:
-        """Ask whether there is a master, or challenge the sender of ``peer``."""
+    def question(self, standing: Standing, now: float, peer: Heard | MasterSeen | None = None) -> bytes:
+        """Ask whether there is a master, or challenge the sender of ``peer``; a master answers with an advert."""
         peer_id = peer.standing.sender_id if peer else 0
         return self._encode(
             Kind.SOLICIT,

@@ -26,6 +26,10 @@ _JITTER_FACTOR = 4
 """Late is the interval plus four times the mean lateness, as in RFC 6298's retransmission timer."""
 
 
+_REMINDERS, _FIRST_REMINDER = 2, 2.25
+"""A master that lives, but of whom two adverts are lost, is asked for another so often, from so many intervals after its last one on."""
+
+
 class Evidence(Enum):
     """What came back from a question to the master's host."""
 
@@ -42,6 +46,7 @@ class _Round:
     asked: int = 0
     host_answered: bool = False
     process_answered: bool = False
+    reminders: int = _REMINDERS
 
 
 class Suspicion:
@@ -64,6 +69,11 @@ class Suspicion:
         self._jitter_s = 0.0
         self._round: _Round | None = None
         self._timer: float | None = None
+
+    @property
+    def process_answered(self) -> bool:
+        """Whether the master's process has answered in this alarm: it lives, and only its adverts do not come."""
+        return self._round is not None and self._round.process_answered
 
     @property
     def silent_since(self) -> float | None:
@@ -107,6 +117,10 @@ class Suspicion:
             return False, None
         if self._round is None:
             self._round = _Round(now)
+        if self._round.process_answered:
+            self._round.reminders -= 1
+            self._timer = now + self._interval_s / 2 if self._round.reminders else None
+            return True, None
         late = now - due > 2 * self._spacing_s  # ourselves: answers may be waiting unread, so ask again, but not for ever
         if self._round.asked < (2 * _QUESTIONS if late else _QUESTIONS):
             self._round.asked += 1
@@ -124,9 +138,9 @@ class Suspicion:
         if evidence is Evidence.PORT_UNREACHABLE:
             self._round.host_answered = True
             return Reason.MASTER_PROCESS_DEAD if self.process_answers and not self._round.process_answered else None
-        if evidence is Evidence.PROCESS_ANSWERED:
+        if evidence is Evidence.PROCESS_ANSWERED and not self._round.process_answered:
             self._round.process_answered = True
-            self._timer = None  # alive, only slow or lossy: the dead time decides
+            self._timer = self._heard_at + _FIRST_REMINDER * self._interval_s  # alive, only slow or lossy: the dead time decides
         self._round.host_answered = True
         return None
 

@@ -350,6 +350,23 @@ def test_two_lost_adverts_move_nobody_whatever_the_rank_of_the_master(place: int
     assert world.masters() == [master]
 
 
+@pytest.mark.parametrize("interval_s", [0.1, 1.0])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_three_lost_adverts_move_nobody_while_the_master_answers(seed: int, interval_s: float) -> None:
+    """A backup that has missed two and knows that the master lives asks it for another."""
+    world = settled(seed, 3, advertisement_interval_s=interval_s)
+    said = len(world.network.recorded)
+    world.run_until(lambda: len(world.network.recorded) > said, limit_s=2 * interval_s, step_s=0.001)
+    world.run(0.95 * interval_s)
+    for _ in range(3):
+        world.network.cut = {(1, 2), (1, 3)}
+        world.run(0.1 * interval_s)
+        world.network.heal()
+        world.run(0.9 * interval_s)
+    assert world.masters() == [1]
+    assert world.overlaps == []
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_one_way_link_ends_with_the_cut(seed: int) -> None:
     world = settled(seed, 2)

@@ -46,8 +46,8 @@ def test_a_dead_process_is_found_out_with_the_first_answer() -> None:
     assert ask_until_verdict(calibrated(HOST, PROCESS), HOST, REFUSED)[:2] == (1, Reason.MASTER_PROCESS_DEAD)
 
 
-def test_a_process_that_answers_lives() -> None:
-    assert ask_until_verdict(calibrated(HOST, PROCESS), HOST, PROCESS)[:2] == (1, None)
+def test_a_process_that_answers_lives_and_is_reminded_twice() -> None:
+    assert ask_until_verdict(calibrated(HOST, PROCESS), HOST, PROCESS) == (3, None, 2.75)
 
 
 def test_a_host_that_answers_alone_is_left_to_the_dead_time() -> None:
