@@ -1,6 +1,6 @@
 """What a sidecar costs while nothing happens: processor, memory, packets, by groups, interval and members. ``make bench-costs``.
 
-Writes docs/bench/costs.md and .json. Knows no faults; what a host's death costs is for ``costs`` and ``outages``.
+Writes docs/bench/costs.md and .json. Knows no faults; what a host's death costs is for ``outages``.
 """
 
 import hmac

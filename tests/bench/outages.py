@@ -10,18 +10,18 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.bar import Bar
 from bench.contenders import CONTENDERS, INTERVALS_S, Cell, cells
-from bench.costs import COSTS
 from bench.faults import FAULTS
 from bench.plots import plots
 from bench.report import machine, markdown
 from bench.runs import Pair, Run
+from bench.start import start_to_answer_ms
 from bench.together import all_die
 from lab.namespace import LabError, become_root
 
@@ -30,8 +30,8 @@ FAILURES_ALLOWED = 3
 QUICK_RUNS = 2
 QUICK_INTERVALS_S = (0.1, 0.2)
 QUICK_WATCH_S = 10.0
-COST_S = 40.0
-"""About what a cost takes."""
+START_INTERVAL_S, START_S = 0.2, 2.0
+"""The default interval; about what it takes to measure a start."""
 ROOT = Path(__file__).resolve().parents[2]
 
 Document = dict[str, Any]
@@ -112,16 +112,16 @@ class Bench:
         if pair := self._pairs.pop(cell, None):
             pair.close()
 
-    def cost(self, name: str, measured: Callable[[int], dict[str, Any]]) -> None:
-        """What a sidecar costs, unless that is known already."""
-        if name in self._document["costs"]:
-            return
-        self._bar.show(name)
-        try:
-            self._document["costs"][name] = measured(self._options.runs)
-        except LabError as error:
-            self._document["costs"][name] = {"failed": str(error)[:2000]}
-        self._bar.advance(COST_S)
+    def measure_starts(self) -> None:
+        """As many starts of a lone sidecar as are lacking."""
+        starts_ms, failures = self._document["starts_ms"], 0
+        while len(starts_ms) < self._options.runs and failures <= FAILURES_ALLOWED:
+            self._bar.show(f"start: run {len(starts_ms) + 1} of {self._options.runs}")
+            try:
+                starts_ms.append(start_to_answer_ms(START_INTERVAL_S))
+            except LabError:
+                failures += 1
+            self._bar.advance(START_S)
         write(self._document, self._options.output)
 
 
@@ -135,7 +135,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--list", action="store_true", help="the cells and how long they may take, and nothing more")
     parser.add_argument("--resume", action="store_true", help="keep the runs that are in the output already, and add what they lack")
-    parser.add_argument("--no-costs", action="store_true", help="outages only")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench", help="folder of outages.md, outages.json and the plots")
     options = parser.parse_args()
     options.watch_limit_s = QUICK_WATCH_S if options.quick else float("inf")
@@ -157,7 +156,7 @@ def chosen(options: argparse.Namespace) -> list[list[Cell]]:
 def started(options: argparse.Namespace) -> Document:
     """An empty document, or the one that is gone on with."""
     command = " ".join(["python -m bench.outages", *sys.argv[1:]])
-    document: Document = {"machine": machine(command), "cells": [], "costs": {}}
+    document: Document = {"machine": machine(command), "cells": [], "starts_ms": []}
     path = options.output / "outages.json"
     if not options.resume or not path.exists():
         return document
@@ -166,7 +165,7 @@ def started(options: argparse.Namespace) -> Document:
                if before["machine"].get(name) != document["machine"][name]]  # fmt: skip
     if differs:
         sys.exit(f"{path} was measured with another {', '.join(differs)}: without --resume it is made anew")
-    if "cells" not in before or any("column" not in cell for cell in before["cells"]):
+    if "starts_ms" not in before:
         sys.exit(f"{path} is of an older bench: without --resume it is made anew")
     return before
 
@@ -175,11 +174,12 @@ def main() -> int:
     """0 when every cell has its runs."""
     options = arguments()
     become_root()
-    blocks, costs = chosen(options), {} if options.no_costs or options.only else COSTS
+    blocks = chosen(options)
     document = started(options)
     lacking = {cell: max(0, options.runs - len(entry_of(document, cell)["runs"])) for block in blocks for cell in block}
     planned_s = sum(expected_s(cell, options.watch_limit_s) * count for cell, count in lacking.items())
-    planned_s += COST_S * len(costs.keys() - document["costs"].keys())
+    starts = 0 if options.only else options.runs - len(document["starts_ms"])
+    planned_s += START_S * max(0, starts)
     if options.list:
         print(*(f"{count} runs of {cell}" for cell, count in lacking.items() if count), f"about {planned_s / 60:.0f} minutes", sep="\n")
         return 0
@@ -188,14 +188,14 @@ def main() -> int:
             bench = Bench(options, document, bar)
             for block in blocks:
                 bench.measure(block)
-            for name, cost in costs.items():
-                bench.cost(name, cost)
+            if starts > 0:
+                bench.measure_starts()
     except KeyboardInterrupt:
         print(f"\ninterrupted; what was measured is in {options.output}, --resume goes on", file=sys.stderr)
         return 130
     print(f"\n{markdown(document)}\nwritten to {options.output}")
     incomplete = [cell for cell in lacking if len(entry_of(document, cell)["runs"]) < options.runs]
-    return 1 if incomplete or any("failed" in figures for figures in document["costs"].values()) else 0
+    return 1 if incomplete or len(document["starts_ms"]) < starts else 0
 
 
 def write(document: Document, folder: Path) -> None:

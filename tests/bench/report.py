@@ -90,7 +90,7 @@ def markdown(document: dict[str, Any]) -> str:
         _families(rows),
         _steps(rows),
     ]
-    parts += [_costs(document["costs"]), _promises(rows), _METHOD, _faults(rows), _noise(rows), _machine(document["machine"])]
+    parts += [_starts(document["starts_ms"]), _promises(rows), _METHOD, _faults(rows), _noise(rows), _machine(document["machine"])]
     return "\n".join(part for part in parts if part.strip())
 
 
@@ -231,14 +231,9 @@ the first probe is answered.
     return text + _table(["interval", *COLUMNS[:2]], body) if body else ""
 
 
-def _costs(costs: dict[str, dict[str, Any]]) -> str:
-    rows = [
-        [name, figure.replace("_", " "), str(value)]
-        for name, figures in costs.items()
-        for figure, value in figures.items()
-        if not isinstance(value, list)
-    ]
-    return "## Costs\n\n" + _table(["what", "figure", "value"], rows) if rows else ""
+def _starts(starts_ms: list[float]) -> str:
+    text = "## Start\n\nA sidecar that is alone answers the first probe after"
+    return f"{text} {_spread(starts_ms)} ms from the start of its process.\n" if starts_ms else ""
 
 
 def _promises(rows: Rows) -> str:

@@ -32,7 +32,7 @@ def cell(column: str, fault: str, runs: list[dict[str, Any]], interval_s: float 
 
 
 def document(*measured: dict[str, Any]) -> dict[str, Any]:
-    return {"machine": MACHINE, "cells": list(measured), "costs": {}}
+    return {"machine": MACHINE, "cells": list(measured), "starts_ms": [300.0, 310.0, 350.0]}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ def test_files(tmp_path: Path) -> None:
     write(measured, tmp_path)
     assert json.loads((tmp_path / "outages.json").read_text()) == measured
     page = (tmp_path / "outages.md").read_text()
+    assert "310 (350) ms from the start of its process" in page
     for name in ("outages-100ms.svg", "host-dies.svg", "together.svg"):
         assert f"]({name})" in page
         parse(str(tmp_path / name))  # noqa: S318 - ours
