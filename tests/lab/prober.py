@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,11 +71,19 @@ class ProbeResult:
         """Outages that ended after ``moment_s`` of the monotonic clock."""
         return [one for one in self.outages if self.started_s + (one.start_ms + one.duration_ms) / 1000 >= moment_s]
 
+    def between(self, since_s: float, until_s: float) -> list[tuple[float, float]]:
+        """The parts of outages that lie between two moments of the monotonic clock: milliseconds since the first, and length."""
+        since, until = ((moment - self.started_s) * 1000 for moment in (since_s, until_s))
+        spans = [(max(one.start_ms, since), min(one.start_ms + one.duration_ms, until)) for one in self.outages]
+        return [(round(start - since, 2), round(end - start, 2)) for start, end in spans if end > start]
+
 
 class Prober:
-    """A running prober. ``live`` is renewed ten times a second."""
+    """A running prober. ``live`` is renewed ten times a second. ``how`` goes to the program: what a probe is, when it is not an echo."""
 
-    def __init__(self, client: Host, target: str, ask: bool = False, every_ms: float = 1.0, interface: str | None = None) -> None:
+    def __init__(
+        self, client: Host, target: str, ask: bool = False, every_ms: float = 1.0, interface: str | None = None, how: Sequence[str] = ()
+    ) -> None:
         port = client.port(interface)
         own = client.address(6 if ":" in target else 4, port.interface)
         argv = [sys.executable, "-IS", str(PROGRAM), target, "--interface", port.interface, "--own", own, "--every-ms", str(every_ms)]
@@ -82,7 +91,7 @@ class Prober:
         self._ready = threading.Event()
         self._result: dict[str, Any] | None = None
         self._errors = tempfile.NamedTemporaryFile(prefix="kubecarp-prober-")  # noqa: SIM115 - closed with the prober
-        self._process = client.namespace.start(argv + ["--ask"] * ask, Path(self._errors.name), pipe=True)
+        self._process = client.namespace.start([*argv, *how, *["--ask"] * ask], Path(self._errors.name), pipe=True)
         self._reader = threading.Thread(target=self._read, name="prober-reader", daemon=True)
         self._reader.start()
         if not self._ready.wait(READY_TIMEOUT_S):

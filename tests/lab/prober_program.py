@@ -1,5 +1,6 @@
 """The probing program: one ICMP echo each millisecond on an absolute schedule, and who answers ARP or NS.
 
+Other probes go the same way: a knock is a new TCP connection, a question is an ARP request.
 Runs alone inside a client's namespace (standard library only), started by ``prober``. A slot it was too late for is
 skipped and counted, never sent in a burst; answers are timed by the kernel, so a late prober is not taken for an outage.
 Lines of JSON on standard output: ``{"ready": ...}``, ``{"live": ...}`` now and then, ``{"result": ...}`` at the end.
@@ -15,7 +16,7 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 SLOT_LATE = 2
@@ -29,6 +30,9 @@ SO_TIMESTAMPNS = 35
 ETH_P_ARP = 0x0806
 NS, NA = 135, 136
 MARK = os.urandom(6)
+SYN, RST = 2, 4
+FIRST_PORT, PORTS = 10_000, 20_000
+"""Below those that the kernel gives away."""
 
 
 class Echo:
@@ -151,6 +155,60 @@ class Neighbours:
         return ("answer" if frame[58] & 0x40 else "announcement"), mac.hex(":")
 
 
+class Knock:
+    """New TCP connections to a port, IPv4: a SYN out, a SYN and ACK in; the kernel, which knows of none of it, ends it by a reset."""
+
+    def __init__(self, target: str, own: str, port: int) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.target, self.port = (target, 0), port
+        self.addresses = socket.inet_aton(own) + socket.inet_aton(target)
+        self.peer = socket.inet_aton(target) + struct.pack("!H", port)
+        self.sent = 0
+
+    def send(self, sequence: int) -> None:
+        """Each from another port, so that each is balanced anew."""
+        self.sent = sequence
+        source = FIRST_PORT + sequence % PORTS
+        head = struct.pack("!HHIIBBHHH", source, self.port, sequence, 0, 5 << 4, SYN, 64000, 0, 0)
+        checksum = internet_checksum(self.addresses + struct.pack("!HH", socket.IPPROTO_TCP, len(head)) + head)
+        with contextlib.suppress(OSError):
+            self.socket.sendto(head[:16] + struct.pack("!H", checksum) + head[18:], self.target)
+
+    def answers(self) -> Iterator[tuple[int, float, int]]:
+        """As ``Echo.answers``."""
+        while True:
+            try:
+                data, ancillary, _, _ = self.socket.recvmsg(256, 256)
+            except OSError:
+                return
+            head = (data[0] & 15) * 4
+            acknowledged, flags = struct.unpack("!I", data[head + 8 : head + 12])[0], data[head + 13]
+            if data[12:16] + data[head : head + 2] == self.peer and flags & (SYN | RST) == SYN and acknowledged <= self.sent + 1:
+                seconds, nanoseconds = struct.unpack("@qq", ancillary[0][2][:16])
+                yield acknowledged - 1, seconds + nanoseconds / 1e9, data[8]
+
+
+class Question:
+    """ARP requests (or NS) as probes: answers say of no question that they belong to it, so they count for the last one."""
+
+    def __init__(self, neighbours: Neighbours, heard: Callable[[str, str], None]) -> None:
+        self.neighbours, self.socket, self.heard = neighbours, neighbours.socket, heard
+        self.asked = 0
+
+    def send(self, sequence: int) -> None:
+        self.asked = sequence
+        self.neighbours.ask()
+
+    def answers(self) -> Iterator[tuple[int, float, int]]:
+        """As ``Echo.answers``, without TTL."""
+        for kind, mac in self.neighbours.claims():
+            self.heard(kind, mac)
+            if kind == "answer":
+                yield self.asked, time.time(), 0
+
+
 class Record:
     """What was sent and answered, and the summary of it."""
 
@@ -240,6 +298,7 @@ class Record:
             "recent": len(recent),
             "recent_answered": answered,
             "ttl": self.answerers[-1]["ttl"] if self.answerers else None,
+            "mac": next((claim["mac"] for claim in reversed(self.claims) if claim["kind"] == "answer"), None),
         }
 
 
@@ -249,10 +308,14 @@ def say(kind: str, what: object) -> None:
 
 def probe(options: argparse.Namespace, stopped: list[bool]) -> Record:
     """The loop: one slot, one probe; between slots, answers."""
-    echo = Echo(options.target)
     neighbours = Neighbours(options.target, options.interface, options.own)
     slot_s = options.every_ms / 1000
     record = Record(options.late_answer_ms / 1000)
+    probes: Echo | Knock | Question = Echo(options.target)
+    if options.knock:
+        probes = Knock(options.target, options.own, options.knock)
+    elif options.question:
+        probes = Question(neighbours, record.claimed)
     slot, live_at, ends_at = 0, 0.0, float("inf")
     say("ready", {"started_s": record.started})
     while (now := time.monotonic()) < ends_at:
@@ -265,7 +328,7 @@ def probe(options: argparse.Namespace, stopped: list[bool]) -> Record:
             if missed >= SLOT_LATE:
                 record.skipped += missed
                 slot += missed
-            echo.send(record.sent(now))
+            probes.send(record.sent(now))
             if options.ask and slot % NEIGHBOUR_EVERY_SLOTS == 0:
                 neighbours.ask()
             slot += 1
@@ -273,8 +336,8 @@ def probe(options: argparse.Namespace, stopped: list[bool]) -> Record:
             say("live", record.live(now))
             live_at = now + LIVE_EVERY_S
         pause = min(slot_s, record.started + slot * slot_s - time.monotonic()) if not stopped else slot_s
-        select.select([echo.socket, neighbours.socket], [], [], max(0.0, pause))
-        for sequence, wall, ttl in echo.answers():
+        select.select([probes.socket, neighbours.socket], [], [], max(0.0, pause))
+        for sequence, wall, ttl in probes.answers():
             record.answered(sequence, wall, ttl)
         for kind, mac in neighbours.claims():
             record.claimed(kind, mac)
@@ -289,6 +352,8 @@ def main() -> None:
     parser.add_argument("--every-ms", type=float, default=1.0)
     parser.add_argument("--late-answer-ms", type=float, default=100.0, help="an answer later than this is a lost probe")
     parser.add_argument("--ask", action="store_true", help="an ARP request or NS every 10 slots")
+    parser.add_argument("--knock", type=int, metavar="PORT", help="each probe is a new TCP connection, not an echo")
+    parser.add_argument("--question", action="store_true", help="each probe is an ARP request or NS")
     options = parser.parse_args()
     stopped: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
