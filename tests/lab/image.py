@@ -6,9 +6,10 @@ into them; buildah's layers beside them, so that a change of our sources install
 touched. Run as a program, this builds both and says where they are.
 """
 
-__all__ = ["KUBECARP", "PAUSE", "ROOT", "SOURCES", "ImageError", "key_of", "kubecarp_image", "pause_image"]
+__all__ = ["KUBECARP", "PAUSE", "ROOT", "SOURCES", "ImageError", "key_of", "kubecarp_image", "pause_image", "program_image"]
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from carp_sidecar import __version__
-from lab.programs import cache_folder, locked, say
+from lab.programs import cache_folder, find, locked, say, version
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "docker.io/library/debian:trixie-slim"
@@ -75,6 +76,17 @@ def pause_image() -> Path:
         raise ImageError("catatonit is not installed. On Debian or Ubuntu: sudo apt-get install catatonit")
     content = hashlib.sha256(Path(program).read_bytes())
     return _archive("pause", content.hexdigest()[:12], PAUSE, lambda: _build_pause(program))
+
+
+def program_image(program: str) -> tuple[str, Path]:
+    """Name and archive of an image with nothing in it but one of the programs that are built from Go modules."""
+    path = find(program)
+    if path is None:
+        raise ImageError(f"{program} is not built. Build it with: python -m lab.programs {program}")
+    image = f"kubecarp.test/{program}:{version(program)}"
+    content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    entry = ["--entrypoint", json.dumps([f"/{program}"])]
+    return image, _archive(f"scratch-{program}", content, image, lambda: _commit(image, path, f"/{program}", *entry))
 
 
 def _archive(kind: str, key: str, image: str, build: Callable[[], None]) -> Path:

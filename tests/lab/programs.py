@@ -5,11 +5,14 @@ version, into a cache folder outside the tree. Run as a program, this builds wha
 version, change it everywhere in the module's go.mod and run `go mod tidy` beside it.
 """
 
-__all__ = ["CONTROL_PLANE", "MODULES", "PROGRAMS", "ProgramError", "build", "cache_folder", "find", "locked", "say", "version"]
+__all__ = [
+    "CONTROL_PLANE", "MODULES", "PEERS", "PROGRAMS", "ProgramError", "build", "cache_folder", "find", "locked", "say", "source", "version",
+]  # fmt: skip
 
 import argparse
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -82,6 +85,8 @@ MODULES = {
             ),
         ),
         Module("helm4", "helm.sh/helm/v4", ("helm.sh/helm/v4/internal/version.version={version}",)),
+        Module("metallb", "go.universe.tf/metallb"),
+        Module("kube-vip", "github.com/kube-vip/kube-vip", ("main.Version={version}",)),
     )
 }
 PROGRAMS = {
@@ -94,8 +99,13 @@ PROGRAMS = {
     "kubelet": ("kube", "k8s.io/kubernetes/cmd/kubelet"),
     "helm3": ("helm3", "helm.sh/helm/v3/cmd/helm"),
     "helm4": ("helm4", "helm.sh/helm/v4/cmd/helm"),
+    "metallb-controller": ("metallb", "go.universe.tf/metallb/controller"),
+    "metallb-speaker": ("metallb", "go.universe.tf/metallb/speaker"),
+    "kube-vip": ("kube-vip", "github.com/kube-vip/kube-vip"),
 }
 """Program: its module, and the package that holds its main()."""
+PEERS = ("metallb-controller", "metallb-speaker", "kube-vip")
+"""What the bench measures beside ours; no test needs them, so they are built only when they are named."""
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 
 
@@ -108,6 +118,16 @@ def _version_in(go_mod: str, module: str) -> str:
 def version(program: str) -> str:
     """The version that is built, such as v1.37.2."""
     return MODULES[PROGRAMS[program][0]].version
+
+
+def source(program: str) -> Path:
+    """The folder of the module that a program is built from: some have their manifests there. Downloaded if it is not here any more."""
+    module = MODULES[PROGRAMS[program][0]]
+    command = [_find_go(), "mod", "download", "-C", str(SOURCES / module.name), "-json", module.source]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_LIMIT_S, check=False)
+    if done.returncode:
+        raise ProgramError(f"{module.source} {module.version} cannot be downloaded: {(done.stderr or done.stdout).strip()}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def find(program: str) -> Path | None:
@@ -207,8 +227,8 @@ def say(text: str) -> None:
 def main() -> int:
     """0 when every program is there at the end."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=f"{', '.join(PROGRAMS)}; default: all")
-    names = parser.parse_args().programs or list(PROGRAMS)
+    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=f"{', '.join(PROGRAMS)}; default: all but {', '.join(PEERS)}")
+    names = parser.parse_args().programs or [name for name in PROGRAMS if name not in PEERS]
     if unknown := sorted(set(names) - set(PROGRAMS)):
         parser.error(f"no such program: {', '.join(unknown)}")
     problems = []

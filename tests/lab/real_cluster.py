@@ -38,19 +38,22 @@ def _silent(_: str) -> None:
 
 
 class RealCluster:
-    """Up on return, every Node Ready; ``names`` are further addresses at which the API server will be reached."""
+    """Up on return, every Node Ready.
 
-    def __init__(self, count: int = 3, *, names: Sequence[str] = (), say: Say = _silent) -> None:
+    ``names`` are further addresses at which the API server will be reached, ``images`` further archives that every node has.
+    """
+
+    def __init__(self, count: int = 3, *, names: Sequence[str] = (), images: Sequence[Path] = (), say: Say = _silent) -> None:
         self._stack = contextlib.ExitStack()
         try:
-            self._build(count, names, say)
+            self._build(count, names, images, say)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, count: int, names: Sequence[str], say: Say) -> None:
+    def _build(self, count: int, names: Sequence[str], more: Sequence[Path], say: Say) -> None:
         say("the image")
-        images = [pause_image(), kubecarp_image()]
+        images = [pause_image(), kubecarp_image(), *more]
         say("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane = self._stack.enter_context(contextlib.closing(ControlPlane(for_kubelets=True, names=names)))
         self.api = self.plane.api
