@@ -68,8 +68,8 @@ bench-costs: $(VENV)/.all ## measure what a sidecar costs: processor, memory, pa
 bench-micro: $(VENV)/.all ## measure the packet path and the engine alone, and write docs/bench (seconds)
 	@PYTHONPATH=sidecar:tests $(PY) -m bench.micro
 
-bench-cluster: $(VENV)/.all programs ## measure what faults of a real cluster cost, and write docs/bench (an hour)
-	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.cluster
+bench-cluster: $(VENV)/.all programs ## measure what faults of a real cluster cost, and write docs/bench (an hour; ARGS=--beside: MetalLB and kube-vip as well, two hours)
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.cluster $(ARGS)
 
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit
