@@ -28,6 +28,9 @@ _MAX_PEERS = 256
 """Senders on record. A group has a few; the bound is against a member that changes its id in a loop."""
 _INTRODUCTIONS = 16
 """Members that get acquainted before they must: in larger groups that would be too many packets when all start together."""
+_HEIR_ADVSKEW, _HEIRS = 128, 16
+"""So many more if they are that good, the first eight that the operator ranks: one of them will succeed, and a successor that
+nobody knows is asked by everybody. With hundreds of groups that is more than a host can read before the next one takes over."""
 _QUESTION_GAP_S = 0.005
 """Between questions to one sender: a new master answers each member of a large group, and they all hear all answers before their own."""
 _CHALLENGE_LIFE_S = 1.0
@@ -166,7 +169,8 @@ class StrictCodec:
             return []
         stranger = heard.standing.sender_id
         if stranger not in self._invited:
-            if len(self.peers) + len(self._invited) >= _INTRODUCTIONS:
+            room = _INTRODUCTIONS + (_HEIRS if heard.standing.advskew < _HEIR_ADVSKEW else 0)
+            if len(self.peers) + len(self._invited) >= room:
                 return []
             self._invited.add(stranger)
         return self.challenge(standing, heard, now)

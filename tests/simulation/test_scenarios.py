@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from carp_operator.plan.ranks import rank_members
 from carp_protocol.config import Authentication, Mode, Preemption
 from carp_protocol.effects import Reason, State, StateChanged
 from carp_protocol.heard import Kind
@@ -301,13 +302,19 @@ def test_getting_acquainted_is_no_storm(members: int, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", FEW_SEEDS)
 def test_a_large_group_that_starts_at_once_is_no_storm(seed: int) -> None:
-    """Beyond 16 members packets grow with the members, not with the pairs: each asks 16 others, and some of them ask back."""
-    members = 40
-    world = World([make_config(advskew=6 * number) for number in range(members)], seed, LAN)
+    """Beyond 16 members packets grow with the members, not with the pairs: each asks 16 others and the first eight."""
+    members = 28
+    ranks = rank_members("web", map(str, range(members)), {})
+    world = World([make_config(advskew=advskew) for advskew in ranks.values()], seed, LAN)
     world.boot()
     world.run(1)
-    assert len(world.network.recorded) <= members * (SOLICIT_COUNT + 3 * 16) + 10
+    assert len(world.network.recorded) <= members * (SOLICIT_COUNT + 3 * 24) + 10
     assert world.masters() == [1]
+    for number in world.hosts:
+        codec = world.engine(number).strict
+        assert codec
+        known = {peer.source for peer in codec.peers.values()}
+        assert {f"10.0.0.{heir}" for heir in range(1, 9)} - {f"10.0.0.{number}"} <= known, "who succeeds is believed at once"
 
 
 @pytest.mark.parametrize("seed", FEW_SEEDS)

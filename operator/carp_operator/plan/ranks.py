@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 MAX_MEMBERS = 255
 """advskew 0 to 254; 255 never becomes master."""
 WIDEST_STEP = 16
-"""Between neighbours, so that an advert of the better one silences the worse before it acts."""
+"""Between neighbours, so that an advert of the better one silences the worse before it acts; of more than 16 between the best."""
 _LOWEST = 254
 
 
@@ -27,12 +27,13 @@ def rank_members(group: str, nodes: Iterable[str], priorities: Mapping[str, int]
 
 
 def _free(count: int, taken: set[int]) -> list[int]:
-    """Ranks that nobody has: below the named ones as long as there is room, as far apart as that allows. Fewer if there are fewer."""
-    above = max(taken, default=-1)
-    if count <= _LOWEST - above:
-        step = min(WIDEST_STEP, (_LOWEST - above) // max(1, count) if taken else _LOWEST // max(1, count - 1))
-        first = above + step if taken else 0
-        return [first + step * place for place in range(count)]
+    """Ranks that nobody has, the best first: below the named ones as long as there is room, else between. Fewer if there are fewer."""
+    above = max(taken, default=-WIDEST_STEP)
+    if count <= _LOWEST - max(above, -1):
+        # Who takes over is nearly always one of the best: they are a full step apart, and the others share what is left.
+        wide = min(count, (_LOWEST - above - count) // (WIDEST_STEP - 1))
+        last = above + WIDEST_STEP * wide
+        return [above + WIDEST_STEP * place for place in range(1, wide + 1)] + [last + place for place in range(1, count - wide + 1)]
     found: list[int] = []
     for step in range(WIDEST_STEP, 0, -1):
         found = _from_below(count, taken, step)

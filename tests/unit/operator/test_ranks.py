@@ -39,10 +39,18 @@ def test_the_order_in_which_nodes_are_told_is_nothing(nodes: set[str], random: o
     assert rank_members("web", shuffled, {}) == rank_members("web", nodes, {})
 
 
-@pytest.mark.parametrize("count, step", [(2, 16), (3, 16), (16, 16), (17, 15), (50, 5), (128, 2), (255, 1)])
-def test_steps_are_as_wide_as_fits(count: int, step: int) -> None:
+@pytest.mark.parametrize("count", [2, 3, 16])
+def test_up_to_sixteen_are_a_full_step_apart(count: int) -> None:
     ranks = rank_members("web", [f"node-{number}" for number in range(count)], {})
-    assert set(distances(ranks)) == {step}
+    assert set(distances(ranks)) == {WIDEST_STEP}
+    assert min(ranks.values()) == 0
+
+
+@pytest.mark.parametrize("count, wide", [(17, 15), (50, 13), (100, 10), (128, 8), (255, 0)])
+def test_of_more_the_best_are_a_full_step_apart(count: int, wide: int) -> None:
+    """One of the best takes over: with half of a hundred nodes dead, one of the first ten in all but a thousandth of the groups."""
+    ranks = rank_members("web", [f"node-{number}" for number in range(count)], {})
+    assert distances(ranks) == [WIDEST_STEP] * wide + [1] * (count - 1 - wide)
     assert min(ranks.values()) == 0
 
 
@@ -51,7 +59,7 @@ def test_steps_are_as_wide_as_fits(count: int, step: int) -> None:
     [
         pytest.param({"x": 255, "y": 155}, 3, [0, 100, 116, 132, 148], id="below the named, a step apart"),
         pytest.param({"x": 155}, 2, [100, 116, 132], id="the named is the best even when it could be better"),
-        pytest.param({"x": 55}, 4, [200, 213, 226, 239, 252], id="narrower where there is less room"),
+        pytest.param({"x": 55}, 4, [200, 216, 232, 248, 249], id="narrower where there is less room, for the last"),
         pytest.param({"x": 255, "y": 0}, 2, [0, 16, 32, 255], id="priority 0 leaves all the room"),
         pytest.param({"x": 255, "y": 1}, 3, [0, 206, 222, 238, 254], id="between them when there is no room below"),
         pytest.param({"x": 2}, 3, [205, 221, 237, 253], id="above the named when there is no room below"),
