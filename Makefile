@@ -5,12 +5,12 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-apply bench-costs bench-micro bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
 	@echo
-	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.base ## watch an address survive the death of its host (under a minute, root not needed)
 	@tests/setup.sh programs ip unshare
@@ -54,6 +54,9 @@ bench: $(VENV)/.all programs ## measure outages beside keepalived and ucarp, and
 
 bench-scale: $(VENV)/.all ## measure the operator with 1000 groups on 100 nodes, and write docs/bench (five minutes)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.scale
+
+bench-simulation: $(VENV)/.all ## simulate 1000 segments of 100 nodes and 255 groups, and write docs/bench (ten minutes)
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.simulation
 
 pages: $(VENV)/.all ## write the pages of docs/ that are made from code
 	@$(PY) tests/pages.py
