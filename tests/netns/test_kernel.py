@@ -54,7 +54,7 @@ def test_a_refusal_in_the_middle_of_a_send_is_that_of_its_own_request(lab: Lab) 
         plan = await hands.plan(group(1, "10.77.1.1/16", "fd77::1:1/64", virtual_mac=False))
         good, bad = plan.take, rtnl.encode_link_up(NO_DEVICE)
         answers = await asyncio.gather(hands.do(good[0], bad, good[1], bad), hands.do(bad, *good), hands.do(*good))
-        assert answers == [[0, errno.ENODEV, 0, errno.ENODEV], [errno.ENODEV, 0, 0], [0, 0]]
+        assert list(answers) == [[0, errno.ENODEV, 0, errno.ENODEV], [errno.ENODEV, 0, 0], [0, 0]]
         await hands.do(*plan.drop)
 
     inside(lab["a"], work)
