@@ -31,7 +31,7 @@ RACE_S = 0.25
 """Two masters for less than this are a race between takeovers, for more a split brain."""
 
 _RANK_SPREAD_S = 0.128
-"""Width of the ranks: 16 steps of advskew, the least the operator leaves between nodes, are 8 ms. An attach and a busy loop take 5."""
+"""Width of the ranks: 16 steps of advskew, what the operator leaves between the best nodes, are 8 ms. An attach and a busy loop take 5."""
 _DEAD_FACTOR = 3
 _DEAD_MARGIN = 1 / 8
 """Of an interval, on top, in Strict mode: the third advert after a lost pair is due when the dead time of the best backup ends."""

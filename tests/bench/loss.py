@@ -3,7 +3,8 @@
 Losses are independent: each copy of each packet, p. A backup that has heard an advert gives the master up when
 
 - it misses three in a row (every protocol that counts to three): p^3 (1 - p) for each advert and backup;
-- and, with suspicion, two questions for another advert are in vain too, each a way there and a way back: times r^2;
+- and, with suspicion, two questions for another advert are in vain too, each a way there and a way back, or the four UDP probes
+  that would have led to them: times r^2 + r^4;
 - or, with suspicion, it misses one and eight probes (four by ARP or NS, four by UDP) are in vain: p (1 - p) r^8;
 
 where r = 1 - (1 - p)^2. A burst is a time, exponential with mean b, in which one host hears and says nothing. It does harm when
@@ -22,7 +23,7 @@ def false_per_advert(loss: float, *, suspicion: bool) -> float:
     """Takeovers from a living master, for each advert and each backup."""
     in_vain = 1 - (1 - loss) ** 2
     counted = loss**3 * (1 - loss)
-    return counted * in_vain**_REMINDERS + loss * (1 - loss) * in_vain ** (2 * _QUESTIONS) if suspicion else counted
+    return counted * (in_vain**_REMINDERS + in_vain**_QUESTIONS) + loss * (1 - loss) * in_vain ** (2 * _QUESTIONS) if suspicion else counted
 
 
 def patience_s(interval_s: float, *, suspicion: bool) -> float:

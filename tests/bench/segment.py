@@ -104,7 +104,7 @@ class Segment:
 
     def __init__(self, configs: Sequence[Sequence[GroupConfig]], seed: int, weather: Weather = LAN) -> None:
         self.dice, self.weather, self.now = random.Random(seed), weather, 100.0
-        self.hosts = [Host(number, f"10.0.{number // 200}.{number % 200 + 1}") for number in range(len(configs[0]))]
+        self.hosts = [Host(number, f"10.1.{number // 200}.{number % 200 + 1}") for number in range(len(configs[0]))]
         self._by_address = {host.address: host for host in self.hosts}
         self.groups = [self._make_group(members) for members in configs]
         self.multicasts: Counter[int] = Counter()

@@ -135,7 +135,7 @@ def load(nodes: int, groups: int) -> dict[str, Any]:
 
 def living_master(interval_s: float, weather: Weather, adverts: int, *, suspicion: bool, members: int = 3) -> dict[str, Any]:
     """Takeovers although nobody dies."""
-    segment = Segment(configs(members, 1, interval_s, suspicion=suspicion), 7, weather)
+    segment = Segment(configs(members, 1, interval_s, suspicion=suspicion), int(1000 * interval_s) + suspicion, weather)
     (group,) = segment.groups
     ranked = sorted(group.members, key=lambda member: member.engine.config.advskew)
     segment.start(ranked[0], segment.now)
