@@ -55,7 +55,7 @@ bench: $(VENV)/.all programs ## measure outages beside keepalived and ucarp, and
 bench-scale: $(VENV)/.all ## measure the operator with 1000 groups on 100 nodes, and write docs/bench (five minutes)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.scale
 
-bench-simulation: $(VENV)/.all ## simulate 1000 segments of 100 nodes and 255 groups, and write docs/bench (ten minutes)
+bench-simulation: $(VENV)/.all ## simulate 1000 segments of 100 nodes and 255 groups, and write docs/bench (seven minutes)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.simulation
 
 pages: $(VENV)/.all ## write the pages of docs/ that are made from code
