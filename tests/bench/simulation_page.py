@@ -84,7 +84,7 @@ JITTER
 
 *The host dies*, two members, [measured](outages.md) and simulated (400 runs). The simulation knows no kernel and no event loop: their time
 is one constant, OFFSET ms, taken from the shortest interval and used for all. There the median agrees by construction, and only the
-distribution is a test. In brackets: the fourth runs below and above the middle; of 20 the true median lies between them with about 95 %.
+distribution is a test. In brackets: the fourth runs below and above the middle; of 20, the true median is between with 95 %.
 
 BENCH
 
@@ -167,7 +167,8 @@ def _result(figures: Figures) -> str:
         f"  three adverts: {_number(theirs)} and {_number(1000 * theirs)}.\n"
         "- **Not safe**: a network that loses 10 % with 100 members; all 255 groups at 10 ms (25,500 adverts a second fill half a core of\n"
         "  each node); hosts that are cut off or stand still for a fifth of a second: at 200 ms and below that is taken for a death. An\n"
-        "  interval of 1 s stands nine of ten; 10 ms on Wi-Fi. 100 members of a group that start within one millisecond have two masters for a moment."
+        "  interval of 1 s stands nine of ten. 10 ms on Wi-Fi. 100 members of a group that start within one millisecond have two\n"
+        "  masters for a moment."
     )
 
 
