@@ -5,11 +5,12 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from carp_sidecar.kernel import rtnl, vip
+from carp_sidecar.kernel.batches import Channel
 from carp_sidecar.kernel.links import ChangeKind
 from carp_sidecar.kernel.parents import ParentSettings
 from lab.hands import STATE_DIR, Hands, group, inside, until
@@ -45,6 +46,27 @@ def test_255_groups_are_taken_in_one_send(lab: Lab) -> None:
 
     with Lab.simple(1) as own:  # 255 devices are left to the end of the namespace
         inside(own["a"], work)
+
+
+def test_all_of_one_turn_of_the_loop_share_one_send(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    sends: list[int] = []
+    exchange = Channel.exchange
+
+    def watched(channel: Channel, requests: Sequence[bytes]) -> list[int]:
+        sends.append(len(requests))
+        return exchange(channel, requests)
+
+    async def work(hands: Hands) -> None:
+        plans = [await hands.plan(group(vhid, f"10.77.1.{vhid}/16", virtual_mac=False)) for vhid in range(1, 101)]
+        monkeypatch.setattr(Channel, "exchange", watched)
+        for plan in plans:
+            hands.netlink.submit(plan.take)
+            time.sleep(0.0001)  # as a socket does, it lets the other thread run
+        await until(lambda: all(hands.held(plan) for plan in plans))
+        assert sends == [100]
+        await hands.do(*(request for plan in plans for request in plan.drop))
+
+    inside(lab["a"], work)
 
 
 def test_a_refusal_in_the_middle_of_a_send_is_that_of_its_own_request(lab: Lab) -> None:

@@ -71,6 +71,8 @@ class Netlink:
         self.on_change: Callable[[Change], None] = on_change or _ignore
         self._loop = loop
         self._queue = BatchQueue()
+        self._gathered: list[tuple[Batch, bool]] = []
+        """Batches of this turn of the loop, and whether they are urgent."""
         self._dumped: list[asyncio.Future[None]] = []
         self._dumping = False
         self._started = False
@@ -103,7 +105,7 @@ class Netlink:
     def submit(self, batch: Sequence[bytes], done: Done | None = None, *, urgent: bool = True, expires: float | None = None) -> None:
         """Has a batch of encoded requests carried out in order; ``done`` gets one errno for each, 0 being success.
 
-        Urgent batches go first and all that wait share one send. Lazy ones (anything that sets a link down or removes
+        Urgent batches go first and all of one turn of the loop share one send. Lazy ones (anything that sets a link down or removes
         it) are carried out request by request in between, and when ``done`` is called the snapshot shows their effect.
         A waiting lazy "down" is dropped with ECANCELED when an urgent batch sets the same link up or a lazy one removes it.
         A batch not begun at ``expires`` (loop time) is not carried out: ETIME. A full queue answers ENOBUFS.
@@ -112,13 +114,22 @@ class Netlink:
             if done is not None:
                 self._loop.call_soon(done, [])
             return
-        if not self._queue.put(Batch(batch, done, expires), urgent=urgent):
-            log.error("the kernel has not answered %d netlink batches: a change was not made", QUEUE_LIMIT)
-            if done is not None:
-                self._loop.call_soon(done, [errno.ENOBUFS] * len(batch))
+        self._gathered.append((Batch(batch, done, expires), urgent))
+        if len(self._gathered) == 1:
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Give the thread all batches of a turn at once: else it would send them one by one, and take the lock from us for each."""
+        gathered, self._gathered = self._gathered, []
+        for batch, urgent in gathered:
+            if not self._queue.put(batch, urgent=urgent):
+                log.error("the kernel has not answered %d netlink batches: a change was not made", QUEUE_LIMIT)
+                if batch.done is not None:
+                    self._loop.call_soon(batch.done, [errno.ENOBUFS] * len(batch.requests))
 
     def close(self) -> None:
         """Carries out what waits, then ends the thread, waiting for at most JOIN_TIMEOUT_S."""
+        self._hand_over()
         self._queue.stop()
         if self._thread.ident is not None:
             self._thread.join(JOIN_TIMEOUT_S)
