@@ -61,7 +61,7 @@ def test_all_of_one_turn_of_the_loop_share_one_send(lab: Lab, monkeypatch: pytes
         monkeypatch.setattr(Channel, "exchange", watched)
         for plan in plans:
             hands.netlink.submit(plan.take)
-            time.sleep(0.0001)  # as a socket does, it lets the other thread run
+            time.sleep(0.0001)  # noqa: ASYNC251 - as sending does, it lets the other thread run
         await until(lambda: all(hands.held(plan) for plan in plans))
         assert sends == [100]
         await hands.do(*(request for plan in plans for request in plan.drop))
