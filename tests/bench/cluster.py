@@ -12,8 +12,10 @@ __all__ = ["main"]
 import argparse
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +32,8 @@ from lab.real_cluster import VIP, RealCluster
 
 RUNS = 5
 GROUP = "intranet"
+LOST = (LabError, OSError, subprocess.SubprocessError)
+"""What a busy machine may do to a run: it is lost, and said to be."""
 Step = Callable[[], dict[str, Any]]
 
 
@@ -44,13 +48,17 @@ class Rounds:
         """What is being done."""
         self._progress.update(self._task, description=text)
 
+    def tell(self, text: str) -> None:
+        """Something that stays to be read."""
+        self._console.print(text)
+
     def do(self, name: str, step: Step, into: list[dict[str, Any]]) -> None:
-        """One measurement. A run that is lost is said to be; the next one starts from a repaired cluster."""
+        """One measurement; the one after a lost one starts from a repaired cluster."""
         self.say(name)
         try:
             into.append(step())
-        except LabError as error:
-            self._console.print(f"{name}: {str(error)[:400]}")
+        except LOST as error:
+            self.tell(f"{name}: {str(error)[:400]}")
             into.append({"failed": str(error)[:400]})
         self._progress.advance(self._task)
 
@@ -72,8 +80,17 @@ def measure_ours(rounds: Rounds, runs: int, names: list[str]) -> None:
         cluster.apply(carp_group(GROUP, VIP))
         for _ in range(runs):
             for name in names:
-                rounds.do(name, lambda name=name: measure(cluster, name), found[name])  # type: ignore[misc]  # mypy knows no such default
+                rounds.do(name, partial(measure, cluster, name), found[name])
             keep("faults", found, "make bench-cluster")
+
+
+def measure_one(rounds: Rounds, contender: Contender, names: list[str], kept: dict[str, Any]) -> None:
+    """A contender in a cluster of its own: from nothing to the address, then its faults."""
+    with contextlib.closing(RealCluster(images=contender.images(), say=rounds.say)) as cluster:
+        contender.prepare(cluster)
+        kept["apply_ms"] += beside.measure_apply(cluster, contender)
+        for name in names:
+            rounds.do(f"{contender.name}: {name}", partial(beside.measure, cluster, contender, name), kept["faults"][name])
 
 
 def measure_beside(rounds: Rounds, plan: list[list[str]], contenders: list[Contender]) -> None:
@@ -82,13 +99,10 @@ def measure_beside(rounds: Rounds, plan: list[list[str]], contenders: list[Conte
     found: dict[str, dict[str, Any]] = {one.name: {"apply_ms": [], "faults": {name: [] for name in plan[0]}} for one in contenders}
     for names in plan:
         for contender in contenders:
-            kept = found[contender.name]
-            with contextlib.closing(RealCluster(images=contender.images(), say=rounds.say)) as cluster:
-                contender.prepare(cluster)
-                kept["apply_ms"] += beside.measure_apply(cluster, contender)
-                for name in names:
-                    step = lambda name=name: beside.measure(cluster, contender, name)  # noqa: E731, B023  called before the loop goes on
-                    rounds.do(f"{contender.name}: {name}", step, kept["faults"][name])
+            try:
+                measure_one(rounds, contender, names, found[contender.name])
+            except LOST as error:
+                rounds.tell(f"{contender.name}, before the faults: {str(error)[:400]}")
             keep("beside", found, "make bench-cluster ARGS=--beside")
 
 

@@ -130,7 +130,7 @@ def measure(cluster: RealCluster, contender: Contender, fault: str) -> dict[str,
         seen = {"arp": watch.questions.stop(), "tcp": watch.knocks.stop()}
     ends = [*list(began.values())[1:], time.monotonic()]
     phases = {
-        phase: {kind: _lost(result, since, until) for kind, result in seen.items()}
+        phase: {"lasted_s": round(until - since, 1)} | {kind: _lost(result, since, until) for kind, result in seen.items()}
         for (phase, since), until in zip(began.items(), ends, strict=True)
     }
     return {"phases": phases, "two_answers_ms": seen["arp"].duplicates * QUESTION_MS, "load": round(os.getloadavg()[0], 2)}

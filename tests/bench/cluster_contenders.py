@@ -163,8 +163,9 @@ class Kubecarp(Contender):
     def holder(self, cluster: RealCluster, questions: Prober) -> str:
         """The MAC address in the answers is the same on every node, so the nodes are looked at."""
         questions.wait_answering()
-        (node,) = cluster.holders(VIP)
-        return node
+        if len(holders := cluster.holders(VIP)) != 1:
+            raise LabError(f"nodes that have {VIP}: {', '.join(holders) or 'none'}")
+        return holders[0]
 
 
 class MetalLB(Contender):

@@ -27,9 +27,10 @@ BESIDE = f"""\
 ## Beside others
 
 The same cluster, a new one for each contender in each round, and what a user would install instead, from its own manifests at its
-defaults: MetalLB in layer 2 mode, kube-vip for Services with ARP. MetalLB runs without its webhook, which decides nothing here. A web
-server runs on every node behind a Service on the address: of type LoadBalancer or, for kubecarp, with the group's address among its
-`externalIPs`. The fault is done to the node that answers for the address.
+defaults: MetalLB in layer 2 mode, in the newest version whose Go modules can all be had, and kube-vip for Services with ARP. MetalLB runs
+without its webhook, which decides nothing here. A web server runs on every node behind a Service on the address: of type LoadBalancer or,
+for kubecarp, with the group's address among its `externalIPs`. The fault is done to the node that answers for the address; the process
+that is killed is the one that keeps it there: sidecar, speaker, kube-vip.
 
 Addresses that kube-proxy alone serves answer no ping, so two other things are probed, in the same way for all: every {QUESTION_MS:.0f} ms
 an ARP request (what a client without an ARP entry meets), and every {KNOCK_MS:.0f} ms a new TCP connection through the Service (by a client
@@ -37,6 +38,10 @@ that has one). Figures are the longest outage in one run: median, and the worst 
 the phase, {API_AWAY_S:.0f} s of an absent control plane, or {ANSWER_S:.0f} s after a death. While a dead node's own web server is still
 listed in the Service, one connection in three goes there, whoever holds the address: some tens of milliseconds in the second table are
 that.
+"""
+TWICE = """\
+When a sidecar is killed, its node keeps the address until the sidecar's lease there ends, and another takes over before: both answer, with
+the same virtual MAC.
 """
 TABLES = {
     "Nobody answers ARP": "arp",
@@ -97,7 +102,7 @@ def _beside(found: dict[str, dict[str, Any]]) -> list[str]:
         rows = [[phase, *(_phase(found[name]["faults"], phase, kind) for name in names)] for phase in PHASES]
         parts += [f"### {title}\n", _table(["", *titles], [*rows, applies] if kind == "arp" else rows)]
     twice = [[fault, *(_median_worst(_twice(found[name]["faults"], fault)) for name in names)] for fault in found[names[0]]["faults"]]
-    parts += [f"### Two hosts answer ARP, in sum, good to {2 * QUESTION_MS:.0f} ms\n", _table(["", *titles], twice)]
+    parts += [f"### Two hosts answer ARP, in sum, good to {2 * QUESTION_MS:.0f} ms\n", TWICE, _table(["", *titles], twice)]
     counts = [f"{name} {', '.join(_count(fault, runs) for fault, runs in found[name]['faults'].items())}" for name in names]
     return [*parts, f"Runs: {'; '.join(counts)}.\n"]
 
