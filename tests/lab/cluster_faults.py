@@ -178,13 +178,13 @@ class Suffered:
 
 
 def suffer(cluster: RealCluster, fault: ClusterFault, group: str, address: str) -> Suffered:
-    """Do the fault to the group's master, undo it, and wait until the status says that all is well again."""
-    before = cluster.wait_ready(group)["master"]["node"]
+    """Do the fault to the group's master, undo it, and wait until all is well again: in the status, and in the kernels of the nodes."""
+    before = cluster.wait_ready(group, address=address)["master"]["node"]
     with cluster.prober(address) as prober:
         prober.wait_answering()
         fault.hurt(cluster, before)
         prober.wait_answering()
         fault.heal(cluster, before)
-        after = cluster.wait_ready(group, other_than=before if fault.moves else "")["master"]["node"]
+        after = cluster.wait_ready(group, address=address, other_than=before if fault.moves else "")["master"]["node"]
         prober.wait_answering()
         return Suffered(prober.stop(), before, after)

@@ -124,13 +124,17 @@ class RealCluster:
         for body in bodies:
             self.api.apply(body)
 
-    def wait_ready(self, group: str, *, other_than: str = "") -> Json:
-        """Until a group is Ready, and every node a ready member of it; its status. ``other_than``: not while this node is master."""
+    def wait_ready(self, group: str, *, other_than: str = "", address: str = "") -> Json:
+        """Until a group is Ready, and every node a ready member of it; its status. ``other_than``: not while this node is master.
+
+        ``address``: not before the node that the status names, and no other, has it. A status is old until the operator has been told.
+        """
 
         def settled(body: Json) -> bool:
             status = body["status"]
             ready = status["readyCount"] == len(self.nodes) and condition(body, "Ready")["status"] == "True"
-            return bool(ready and status["master"]["node"] != other_than)
+            master = status["master"]["node"]
+            return bool(ready and master != other_than and (not address or self.holders(address) == [master]))
 
         status: Json = self.api.wait(GROUP, group, settled, "is ready on every node", timeout_s=READY_S)["status"]
         return status
