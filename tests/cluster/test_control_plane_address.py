@@ -5,6 +5,7 @@ that holds it dies.
 """
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -126,7 +127,7 @@ def test_the_address_leaves_an_api_server_that_does_not_answer_and_a_node_that_d
     first, *others = holders(cluster)
     assert others == []
     assert cluster.holders(VIP), "the DaemonSet's address is served beside it"
-    cluster[first].stop_program("kube-apiserver")
+    cluster[first].stop_program("kube-apiserver", signal.SIGKILL)
     second = next(name for name in CONTROL_PLANES if name != first)
     wait_until(lambda: holders(cluster) == [second], 30, "the address has gone to the other one", 0.1)
     wait_until(lambda: answers(cluster), 10, "kubectl goes through it", 0.1)
