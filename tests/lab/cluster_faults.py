@@ -34,8 +34,8 @@ class ClusterFault:
     heal: Deed
     bound_ms: int
     """The longest outage of an address that the fault, or its end, may cause."""
-    moves: bool = True
-    """Whether another node has the addresses afterwards."""
+    moves: bool | None = True
+    """Whether another node has the addresses afterwards; None: they move, and may be back."""
 
 
 def _nothing(_cluster: RealCluster, _node: str) -> None:
@@ -159,7 +159,7 @@ FAULTS = {
         ClusterFault("agent killed", _kill("agent"), _nothing, NOTHING_MS, moves=False),
         ClusterFault("pod deleted", _delete_pod, _nothing, NOTHING_MS),
         ClusterFault("node drained", _drain, _uncordon, NOTHING_MS),
-        ClusterFault("DaemonSet restarted", _restart_all, _nothing, NOTHING_MS),
+        ClusterFault("DaemonSet restarted", _restart_all, _nothing, NOTHING_MS, moves=None),
         ClusterFault("kubelet stopped", _stop("kubelet"), _start("kubelet"), NOTHING_MS, moves=False),
         ClusterFault("containerd stopped", _stop("containerd"), _start("containerd"), NOTHING_MS, moves=False),
         ClusterFault("control plane down", _stop_api, _start_api, NOTHING_MS, moves=False),
