@@ -66,7 +66,6 @@ class Rounds:
 def measure(cluster: RealCluster, name: str) -> dict[str, Any]:
     """One fault of kubecarp alone, from health to health."""
     cluster.repair()
-    cluster.wait_ready(GROUP)
     seen = suffer(cluster, FAULTS[name], GROUP, VIP).result
     kept = {field: getattr(seen, field) for field in ("longest_ms", "lost", "sent", "duplicates", "skipped", "worst_lateness_ms")}
     return kept | {"outages_ms": [one.duration_ms for one in seen.outages], "load": round(os.getloadavg()[0], 2)}

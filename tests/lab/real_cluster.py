@@ -6,7 +6,9 @@ Control plane, nodes and client are hosts of one lab. Everything ends with ``clo
 __all__ = ["CHART", "CLIENT", "NAMESPACE", "RELEASE", "VIP", "RealCluster"]
 
 import contextlib
+import http.client
 import json
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,8 @@ CHART = Path(__file__).resolve().parents[2] / "charts" / "kubecarp"
 RELEASE, NAMESPACE = "kubecarp", "kubecarp-system"
 CLIENT = "client"
 VIP = "10.77.0.100"
+SIDECAR_PORT = 9120
+"""Of metrics and probes, at the chart's defaults."""
 READY_S = 120.0
 """Kubelets start in some seconds; three at once on two busy cores take longer."""
 INSTALL_S = 180.0
@@ -127,14 +131,16 @@ class RealCluster:
     def wait_ready(self, group: str, *, other_than: str = "", address: str = "") -> Json:
         """Until a group is Ready, and every node a ready member of it; its status. ``other_than``: not while this node is master.
 
-        ``address``: not before the node that the status names, and no other, has it. A status is old until the operator has been told.
+        ``address``: not before the node that the status names, and no other, has it, and every sidecar runs. A status is old until the
+        operator has been told, and of a node that was without power for a moment nobody tells it.
         """
 
         def settled(body: Json) -> bool:
             status = body["status"]
             ready = status["readyCount"] == len(self.nodes) and condition(body, "Ready")["status"] == "True"
             master = status["master"]["node"]
-            return bool(ready and master != other_than and (not address or self.holders(address) == [master]))
+            true = not address or (self.holders(address) == [master] and all(map(self.serves, self.nodes)))
+            return bool(ready and master != other_than and true)
 
         status: Json = self.api.wait(GROUP, group, settled, "is ready on every node", timeout_s=READY_S)["status"]
         return status
@@ -181,6 +187,17 @@ class RealCluster:
     def holders(self, address: str) -> list[str]:
         """Nodes on whose interfaces the address is, as their kernels have it."""
         return [node.name for node in self.nodes.values() if node.is_on and address in node.host.held_addresses(address)]
+
+    def serves(self, node: str) -> bool:
+        """Whether the sidecar of a node calls itself ready."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", SIDECAR_PORT, timeout=2)) as connection:
+            connection.sock = self.nodes[node].host.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                connection.sock.connect(("127.0.0.1", SIDECAR_PORT))
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == http.client.OK
+            except (OSError, http.client.HTTPException):
+                return False
 
     def kill(self, node: str, container: str) -> None:
         """SIGKILL to process 1 of a container."""
