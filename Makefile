@@ -16,7 +16,7 @@ demo: $(VENV)/.base ## watch an address survive the death of its host (under a m
 	@tests/setup.sh programs ip unshare
 	@PYTHONPATH=sidecar:tests $(PY) -m lab.demo
 
-test: $(VENV)/.all programs ## run everything: static checks and every layer of tests (the first time it builds Kubernetes: a quarter of an hour)
+test: $(VENV)/.all programs ## run everything: static checks and every layer of tests (half an hour; the first time it builds Kubernetes as well)
 	-@PYTHONPATH=tests $(PY) -m lab.programs
 	@$(RUN)
 
