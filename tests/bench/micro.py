@@ -51,6 +51,7 @@ def test_refuse_a_forged_one(benchmark: BenchmarkFixture) -> None:
 def test_encode_and_sign(benchmark: BenchmarkFixture) -> None:
     stream = Stream()
     run(benchmark, stream.frames, lambda: BATCH, BATCH)
+    assert stream.believe(stream.frames(3)) == 3
 
 
 @pytest.mark.benchmark(group="engine: master")

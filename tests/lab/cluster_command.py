@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lab.forward import Forward
-from lab.namespace import LabError
+from lab.namespace import LabError, wait_until
 from lab.pki import kubeconfig
-from lab.programs import find
+from lab.programs import cache_folder, find
 
 if TYPE_CHECKING:
     from lab.real_cluster import RealCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "carpgroup.yaml"
-PLACE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kubecarp" / "cluster"
+PLACE = cache_folder("cluster")
 SOCKET, STATE, LOG = PLACE / "socket", PLACE / "state.json", PLACE / "log"
 UP, FAILED = "up\n", "failed\n"
 ANSWER_S = 300.0
 """A node that is given its power back takes a quarter of a minute."""
+
+DOWN_S = 60.0
 
 AFTERWARDS = """
 kubecarp runs on {count} nodes. In any terminal:
@@ -137,6 +139,7 @@ def _state(cluster: "RealCluster", port: int, address: str) -> dict[str, Any]:
         "node": next(iter(cluster.nodes)),
         "address": address,
         "bin": str(programs),
+        "holder": os.getpid(),
         "client": cluster.client.namespace.pid,
         "kubeconfig": str(kubeconfig(PLACE / "kubeconfig", f"https://127.0.0.1:{port}", cluster.plane.ca, user)),
         "inside": str(cluster.plane.admin),
@@ -151,7 +154,7 @@ def _serve(cluster: "RealCluster") -> None:
         words: list[str] = []
         while words[:1] != ["down"]:
             connection, _ = listener.accept()
-            with connection:
+            with connection, contextlib.suppress(OSError, ValueError):  # whoever asked has gone, or talks nonsense: the cluster stays
                 connection.settimeout(5)
                 words = json.loads(b"".join(iter(lambda: connection.recv(4096), b"")) or b"[]")  # noqa: B023  called at once
                 connection.sendall(json.dumps(_answer(cluster, words)).encode())
@@ -175,6 +178,14 @@ def _answer(cluster: "RealCluster", words: list[str]) -> dict[str, str]:
     except (LabError, OSError, subprocess.SubprocessError) as error:
         return {"error": str(error)}
     return {"error": f"not understood: {' '.join(words)}"}
+
+
+def down() -> None:
+    """End the cluster; returns when nothing of it runs."""
+    ask("down")
+    holder = Path("/proc", str(json.loads(STATE.read_text())["holder"]))
+    wait_until(lambda: not holder.exists(), DOWN_S, "the cluster has ended", 0.1)
+    print("the cluster has ended")
 
 
 def shell() -> None:
@@ -202,8 +213,7 @@ def main() -> None:
             case "shell":
                 shell()
             case "down":
-                ask("down")
-                print("the cluster has ended")
+                down()
             case command:
                 print(ask(command, arguments.node))
     except LabError as error:
