@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -171,13 +172,25 @@ def ask(lab: Lab, host: str, ca: str) -> bytes:
             return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
+def ask_again(lab: Lab, host: str, ca: str) -> bytes:
+    """The answer to a host whose last ARP question was lost: its kernel says "no route" until it gives that question up."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return ask(lab, host, ca)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def test_the_hosts_of_a_lab_reach_it_unless_it_is_cut_off(control_plane: ControlPlane, lab: Lab) -> None:
     assert ask(lab, "a", str(control_plane.ca)).endswith(b"\r\n\r\nok")
     lab.cut(control_plane.host)
     with pytest.raises(TimeoutError):
         ask(lab, "b", str(control_plane.ca))
     lab.heal(control_plane.host)
-    assert ask(lab, "b", str(control_plane.ca)).endswith(b"\r\n\r\nok")
+    assert ask_again(lab, "b", str(control_plane.ca)).endswith(b"\r\n\r\nok")
 
 
 def test_a_new_lab_finds_it_at_the_same_address(control_plane: ControlPlane, lab: Lab) -> None:

@@ -117,7 +117,7 @@ def test_another_family_comes_in_front(lab: Lab) -> None:
 def test_the_interval_is_changed(lab: Lab, order: list[int]) -> None:
     members = Members(lab, "Strict")
     with members.undisturbed():
-        members.change(order, advertisement_interval="20ms")
+        members.change(order, advertisement_interval="50ms")
         members.change(order, 1.5, advertisement_interval="1s")
         members.change(order, advertisement_interval="200ms")
 
