@@ -44,7 +44,10 @@ _log = logging.getLogger(__name__)
 _RENEW_S = 0.6
 """Three renewals fit into a lease of 2 s: one late one does not cost the addresses."""
 _SETTLE_S = 1.0
-"""What is not needed for an election (metrics, freezing the heap) begins this long after the start."""
+"""What is not needed for an election (metrics) begins this long after the start."""
+_GIL_SWITCH_S = 0.0005
+"""How long another thread may compute while the loop waits: Python's 5 ms, after each of the system calls of a takeover, made 30 ms of one
+while the metrics library was loaded (measured)."""
 _SUMMARY_S = 60.0
 _HOOK_GRACE_S = 2.0
 _INTERFACES_S = 1.0
@@ -110,7 +113,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Sweep what a dead predecessor left, then run the groups. Raises CarpError when that cannot be."""
-        gc.enable()  # everything is loaded; see cli
+        _keep_the_loop_prompt()
         await self._control.open()
         self._save_state()
         await self._netlink.start()
@@ -122,7 +125,7 @@ class Daemon:
         self._save_state()
         self._renew_at = self._loop.time() + _RENEW_S
         self._loop.call_at(self._renew_at, self._renew)
-        self._loop.call_later(_SETTLE_S, self._settle)
+        self._loop.call_later(_SETTLE_S, self._endpoints.start)
         self._loop.call_later(_SUMMARY_S, self._summarise)
         log_event(_log, logging.INFO, f"carp-sidecar {__version__} runs {len(self._runners)} groups", node=self.node, config=self._path)
 
@@ -156,11 +159,6 @@ class Daemon:
         self._netlink.submit(result.urgent)
         self._parent_settings.remember(result.parents)
         self._netlink.submit(result.lazy, lambda _: self._netlink.submit(self._parent_settings.put_back()), urgent=False)
-
-    def _settle(self) -> None:
-        self._endpoints.start()
-        gc.collect()
-        gc.freeze()  # a full collection then costs nothing instead of 10 ms (measured)
 
     def _renew(self) -> None:
         """Extend the leases of everything this process holds, in one send; every group must have been punctual."""
@@ -390,6 +388,13 @@ class Daemon:
 
     def _chosen(self, group: str | None) -> list[Runner]:
         return list(self._runners.values()) if group is None else [self._runners[group]]
+
+
+def _keep_the_loop_prompt() -> None:
+    """When everything is loaded: neither the collector nor another thread holds an election up."""
+    gc.freeze()  # a full collection then passes over what was loaded: it would cost 10 ms (measured)
+    gc.enable()  # see cli
+    sys.setswitchinterval(_GIL_SWITCH_S)
 
 
 async def _main(make_daemon: Callable[[], Daemon]) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from bench.contenders import CONTENDERS, Cell, decided_s
 from bench.faults import FAULTS, Member
-from lab.namespace import wait_until
+from lab.namespace import LabError, wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober, ProbeResult
 from lab.sidecar import Sidecar
@@ -134,6 +134,8 @@ class Run:
         elif isinstance(successor, Sidecar):
             group = successor.group()
             seen["decided_ms"] = round((decided_s(group) - self._began_s) * 1000, 1)
+            if seen["decided_ms"] < 0:
+                raise LabError(f"the address moved {-seen['decided_ms']:g} ms before the fault: the machine stood still")
             seen["to_kernel_ms"] = round(group["takeover_s"] * 1000, 2)
         return seen
 

@@ -7,6 +7,7 @@ __all__ = ["Endpoints", "LoopHangs", "ServedDaemon", "parse_address"]
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
 import threading
 from collections.abc import Callable, Coroutine
@@ -93,6 +94,8 @@ class Endpoints:
 
     def _serve(self, host: str, port: int) -> None:
         from carp_sidecar.console.webserver import WebServer
+
+        gc.freeze()  # what was loaded here stays: no later collection passes over it again
 
         complained = False
         while not self._stop.is_set():
