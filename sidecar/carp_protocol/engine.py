@@ -54,15 +54,14 @@ class Engine:
         "_advert_at", "_closing", "_codec", "_dead_at", "_dead_held", "_effects", "_foreign_owner", "_handover_until",
         "_may_be_master", "_packets", "_preempt_at", "_probes", "_random_bits", "_reassertions", "_solicit_at", "_solicits_left",
         "_spoke_at", "_standing", "_strict", "_successor_id", "_suspects", "_suspicion", "_takeover", "_timing", "_unaskable",
-        "_yielded", "config", "demotions", "master", "noticed_at", "reason", "rival", "since", "state",
+        "_vacated", "_yielded", "config", "demotions", "master", "noticed_at", "reason", "rival", "since", "state",
     )  # fmt: skip
 
     def __init__(self, config: GroupConfig, identity: Identity, random_bits: Callable[[int], int]) -> None:
         self.config = config
         self.state = State.INIT
-        self.since = 0.0
         self.reason = Reason.STARTED
-        self.noticed_at = 0.0
+        self.since = self.noticed_at = 0.0
         """When what led to the last takeover was noticed; the ranks have had their turn since."""
         self.master: MasterSeen | None = None
         """Whose adverts are followed; None: nobody's, or this member is the master."""
@@ -81,17 +80,16 @@ class Engine:
         self._suspicion: Suspicion | None = None
         self._takeover: Takeover | None = None
         self._dead_at: float | None = None
-        self._dead_held = False
         self._advert_at: float | None = None
         self._handover_until: float | None = None
         self._solicit_at: float | None = None
-        self._solicits_left = 0
-        self._spoke_at = 0.0
-        self._preempt_at = 0.0
+        self._solicits_left = self._successor_id = 0
+        self._spoke_at = self._preempt_at = 0.0
         self._yielded: int | None = None
         """After a handover, the demotion of the successor that was accepted with it; no preemption until then."""
-        self._successor_id = 0
-        self._closing = False
+        self._vacated = False
+        """Whether the link took the addresses from this member: its host lives, so nobody would call it dead."""
+        self._closing = self._dead_held = False
         self._foreign_owner = ""
         self._derive()
 
@@ -101,11 +99,14 @@ class Engine:
         self._seek(now)
 
     def link_changed(self, up: bool, now: float) -> None:
-        """The interface lost its carrier (drop everything at once) or has it (listen for one dead time)."""
+        """The interface lost its carrier (drop everything at once) or has it (say what was dropped, listen for one dead time)."""
         if not up and self.state is not State.INIT:
+            self._vacated = self.state is State.MASTER and self._strict is not None
             self._change(Reason.LINK_DOWN, now)
         elif up and self.state is State.INIT and not self._closing:
             self._enter_backup(Reason.LINK_UP, now)
+            if self._vacated:
+                self._say_goodbye_to(0, now)
 
     def receive_packet(self, data: bytes, origin: Origin, now: float) -> None:
         """An IP payload of protocol 112 for this VHID."""
@@ -308,7 +309,7 @@ class Engine:
         self._plan_takeover(Reason.MASTER_BOWED_OUT, now, 0.0 if chosen else behind_s + self._timing.rank_delay_s(self._standing))
 
     def _listen(self, heard: Heard, origin: Origin, now: float) -> None:
-        self.master = MasterSeen(origin.source, heard.standing, now)
+        self.master, self._advert_at = MasterSeen(origin.source, heard.standing, now), None
         master_interval_s = heard.interval_s if self._strict else self._timing.interval_s
         self._wait_for_death(master_interval_s, now)
         if not (self._suspects and self._may_be_master) or origin.source in self._unaskable:
@@ -449,11 +450,14 @@ class Engine:
     def _bow_out(self, reason: Reason, now: float, successor_id: int = 0) -> None:
         """Say goodbye and keep answering until the successor is heard."""
         self._change(reason, now)
-        self._successor_id = successor_id
-        self._say_goodbye(now)
+        self._say_goodbye_to(successor_id, now)
         self._spoke_at = now
         self._handover_until = now + HANDOVER_LIMIT_S
-        # Once more if nobody is heard. Not to carp(4), where a backup of the successor would take over from it.
+
+    def _say_goodbye_to(self, successor_id: int, now: float) -> None:
+        """Now, and once more if nobody is heard. Not to carp(4), where a backup of the successor would take over from it."""
+        self._successor_id = successor_id
+        self._say_goodbye(now)
         self._advert_at = now + FOLLOW_UP_S if self._strict else None
 
     def _say_goodbye(self, now: float) -> None:
@@ -465,12 +469,8 @@ class Engine:
 
     def _end_handover(self, now: float) -> None:
         """Nobody took over: whoever must leave leaves, whoever only offered stays."""
-        if self._closing:
-            self._change(Reason.CLOSED, now)
-        elif not self._may_be_master:
-            self._change(Reason.EXCLUDED, now)
-        else:
-            self._change(Reason.NO_SUCCESSOR, now)
+        stays = Reason.NO_SUCCESSOR if self._may_be_master else Reason.EXCLUDED
+        self._change(Reason.CLOSED if self._closing else stays, now)
 
     def _standing_changed(self, could_be_master: bool, now: float) -> None:
         """Say the new standing at once: a master so that a better member takes over, and one that may not stay leaves."""

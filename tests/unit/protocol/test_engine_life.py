@@ -49,9 +49,41 @@ def test_link_down_drops_everything_at_once_and_up_listens(mode: Mode) -> None:
     member.engine.link_changed(True, member.now)
     member.engine.link_changed(True, member.now)
     assert member.reasons() == [Reason.LINK_UP]
-    assert member.advance(2.9) == []
+    said = member.packets() + [packet for _, packet in member.advance(2.9)]
+    assert [(parse(packet)[0].advbase, parse(packet)[0].advskew) for packet in said] == [(255, 255)] * (2 if mode is Mode.STRICT else 0)
     assert member.advance(0.3) != []
     assert member.state() is State.MASTER
+
+
+def test_a_master_whose_link_flapped_says_that_it_holds_nothing_any_more() -> None:
+    """Its host answers the probes of those who doubt it: without a word they would wait for the dead time."""
+    one, other = pair()
+    one.engine.link_changed(False, one.now)
+    one.engine.link_changed(True, one.now + 0.1)
+    run_together([one, other], 0.1)
+    assert (one.state(), other.state()) == (State.BACKUP, State.MASTER)
+    assert Reason.MASTER_BOWED_OUT in other.reasons()
+
+
+def test_a_link_that_flaps_on_a_backup_is_not_worth_a_word() -> None:
+    other = pair()[1]
+    other.engine.link_changed(False, other.now)
+    other.engine.link_changed(True, other.now)
+    assert other.packets() == []
+
+
+def test_the_goodbye_after_a_flap_is_said_twice_unless_somebody_is_heard() -> None:
+    one, other = pair()
+    one.engine.link_changed(False, one.now)
+    one.engine.link_changed(True, one.now)
+    assert len(one.packets()) == 1, "and is lost"
+    assert [round(at - one.now + 0.5, 3) for at, _ in one.advance(0.5)] == [0.01]
+    one, other = cluster(0, 1)
+    one.engine.link_changed(False, one.now)
+    one.engine.link_changed(True, one.now)
+    run_together([one, other], 0.005)
+    assert other.state() is State.MASTER
+    assert one.advance(0.5) == []
 
 
 @BOTH
