@@ -234,11 +234,12 @@ def test_a_wrong_key_is_another_group(lab: Lab) -> None:
 _BROKEN = """
 import sys
 from carp_sidecar import daemon
-settle = daemon.Daemon._settle
+from carp_sidecar.console import endpoints
+start = endpoints.Endpoints.start
 def broken(self):
-    settle(self)
+    start(self)
     self._loop.call_soon(lambda: 1 / 0)
-daemon.Daemon._settle = broken
+endpoints.Endpoints.start = broken
 sys.exit(daemon.run(sys.argv[-1]))
 """
 
