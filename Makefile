@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage sbom lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
@@ -77,6 +77,10 @@ bench-cluster: $(VENV)/.all programs ## measure what faults of a real cluster co
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit
 	@$(VENV)/bin/coverage report
+
+sbom: $(VENV)/.all ## write what is in the image, as CycloneDX, to build/sbom.cdx.json (root; the first time it builds the image)
+	@tests/setup.sh programs buildah mmdebstrap
+	@PYTHONPATH=operator:sidecar:tests $(PY) -m lab.sbom
 
 lock: ## write requirements.lock again after a change of dependencies (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --all-extras --python-version 3.11 \

@@ -1,5 +1,6 @@
 """Shared by every layer: hypothesis profiles, and what happens to a test that cannot run on this machine."""
 
+import ctypes.util
 import functools
 import os
 import shutil
@@ -30,6 +31,8 @@ def missing(what: str) -> str:
         return f"not built: {', '.join(absent)}; run `make kubernetes`" if absent else ""
     if what == "machines":
         return _no_machines()
+    if what == "libseccomp":
+        return "" if ctypes.util.find_library("seccomp") else "the library libseccomp is not installed"
     if what != "netns":
         return "" if shutil.which(what) else f"the program {what} is not installed"
     try:

@@ -54,7 +54,12 @@ ALL_ON: dict[str, Any] = {
         "hostPath": "/srv/kubecarp",
         "metricsHost": "::",
         "seLinuxOptions": {"type": "spc_t"},
-        "sidecar": {"metricsPort": 19120, "probePort": 19112, "resources": RESOURCES},
+        "sidecar": {
+            "metricsPort": 19120,
+            "probePort": 19112,
+            "seccompProfile": {"type": "Localhost", "localhostProfile": "kubecarp/sidecar.json"},
+            "resources": RESOURCES,
+        },
         "agent": {"metricsPort": 19121, "logLevel": "debug", "resources": RESOURCES},
     },
     "serviceAccounts": {"operator": "the-operator", "node": "the-agents"},

@@ -61,7 +61,7 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
         if "properties" not in place:
             return
         assert place["additionalProperties"] is False, path
-        optional = {"global", "requests", "limits", "claims"}
+        optional = {"global", "requests", "limits", "claims", "localhostProfile"}
         assert set(values) - set(place["properties"]) == set(), path
         assert set(place["properties"]) - set(values) <= optional, path
         for name, value in values.items():

@@ -87,6 +87,10 @@ def test_no_container_may_more_than_it_must(helm: Helm, values: Json) -> None:
         added = security["capabilities"].get("add", [])
         if name == "sidecar":
             assert (security["runAsUser"], added) == (0, ["NET_ADMIN", "NET_RAW"])
+            assert security["seccompProfile"] in (
+                {"type": "RuntimeDefault"},
+                {"type": "Localhost", "localhostProfile": "kubecarp/sidecar.json"},
+            )
         else:
             assert (security["runAsUser"], security["runAsGroup"], security["runAsNonRoot"], added) == (65532, 65532, True, []), name
     for name, spec in pods(objects):
@@ -270,6 +274,8 @@ def test_releases_in_two_namespaces_share_no_object_but_the_crds(helm: Helm) -> 
         ({"operator": {"vhidRange": "all"}}, "/operator/vhidRange"),
         ({"operator": {"replicas": "two"}}, "/operator/replicas"),
         ({"node": {"metricsHost": "localhost"}}, "/node/metricsHost"),
+        ({"node": {"sidecar": {"seccompProfile": {"type": "Localhost"}}}}, "localhostProfile"),
+        ({"node": {"sidecar": {"seccompProfile": {"type": "Unconfined"}}}}, "/node/sidecar/seccompProfile/type"),
         ({"commonLabels": {"app.kubernetes.io/component": "x"}}, "/commonLabels"),
         ({"apiServer": {"host": "https://api.example.com"}}, "/apiServer/host"),
         ({"operator": {"replicas": 2, "leaderElection": False}}, "the operators would work against each other"),

@@ -10,6 +10,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from packaging.requirements import Requirement
@@ -24,6 +25,7 @@ from lab.kube_fixtures import control_plane, crds, shared_control_plane
 from lab.manifests import carp_group
 from lab.namespace import wait_until
 from lab.operator_process import NAMESPACE, Operator
+from lab.sbom import bill_of_materials
 from lab.stub_agents import StubAgents
 
 __all__ = ["control_plane", "crds", "shared_control_plane"]
@@ -109,6 +111,23 @@ def test_every_package_is_there_in_its_locked_version_and_no_other(image: ImageR
     here = {"sys_platform": "linux", "implementation_name": "cpython", "platform_python_implementation": "CPython"}
     locked = {one.name: str(one.specifier)[2:] for one in wanted if one.marker is None or one.marker.evaluate(here)}
     assert found == locked | {"kubecarp": __version__}
+
+
+def test_the_bill_of_materials_names_every_package_with_its_version_and_the_hashes_of_the_lock(image: ImageRoot) -> None:
+    bill = bill_of_materials(image.folder, (ROOT / "requirements.lock").read_text())
+    parts = {one["purl"]: one for one in bill["components"]}
+    assert len(parts) == len(bill["components"])
+    done = image.run("python", "-c", VERSIONS)
+    python = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in json.loads(done.stdout).items()}
+    assert {f"pkg:pypi/{name}@{version}" for name, version in python.items()} == {purl for purl in parts if purl.startswith("pkg:pypi/")}
+    for name, version in python.items():
+        references = parts[f"pkg:pypi/{name}@{version}"].get("externalReferences", [])
+        assert [len(one["hashes"]) > 0 for one in references] == ([] if name == "kubecarp" else [True]), name
+    done = image.run("dpkg-query", "--show", "--showformat=${Package} ${Version} ${Architecture}\\n", user=0)
+    debian = {tuple(line.split()) for line in done.stdout.splitlines()}
+    assert len(debian) > 50
+    listed = (re.fullmatch(r"pkg:deb/debian/([^@]+)@([^?]+)\?arch=(\w+)&distro=debian-\d+", purl) for purl in parts)
+    assert {tuple(unquote(part) for part in one.groups()) for one in listed if one} == debian
 
 
 def test_every_module_of_ours_and_all_that_is_left_of_kubernetes_can_be_imported(image: ImageRoot) -> None:

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.needs("machines", "kubernetes", "kubelet", "helm4", "c
 
 JITTER_MS = 25
 """What the machine may cost, where kubecarp should cost nothing."""
+PROFILE = {"type": "Localhost", "localhostProfile": "kubecarp/sidecar.json"}
 WORKLOADS = ("apps/v1/DaemonSet", "apps/v1/Deployment", "v1/Pod", "v1/ServiceAccount", "v1/Secret", "v1/ConfigMap")
 CLUSTER_KINDS = (
     "rbac.authorization.k8s.io/v1/ClusterRole", "rbac.authorization.k8s.io/v1/ClusterRoleBinding",
@@ -30,7 +31,12 @@ def test_the_test_of_the_chart_passes(kubecarp: RealCluster) -> None:
 
 
 def test_an_upgrade_and_its_rollback_lose_no_probe(kubecarp: RealCluster, tmp_path: Path) -> None:
-    """A changed chart with changed values replaces every pod of the DaemonSet and of the operator, one node after the other."""
+    """A changed chart with changed values replaces every pod of the DaemonSet and of the operator, one node after the other.
+
+    Meanwhile the sidecars run under their own seccomp profile, as the security page says how.
+    """
+    for node in kubecarp.nodes.values():
+        node.run("install", "-D", "-m", "644", str(CHART / "files/seccomp-sidecar.json"), "/var/lib/kubelet/seccomp/kubecarp/sidecar.json")
     changed = tmp_path / "kubecarp"
     shutil.copytree(CHART, changed)
     chart = changed / "Chart.yaml"
@@ -38,7 +44,7 @@ def test_an_upgrade_and_its_rollback_lose_no_probe(kubecarp: RealCluster, tmp_pa
     pods = {name: kubecarp.node_pod(name)["metadata"]["uid"] for name in kubecarp.nodes}
     with kubecarp.prober() as prober:
         prober.wait_answering()
-        kubecarp.install({"node": {"podLabels": {"example.com/wave": "two"}}, "operator": {"logLevel": "debug"}}, changed)
+        kubecarp.install({"node": {"sidecar": {"seccompProfile": PROFILE}}, "operator": {"logLevel": "debug"}}, changed)
         for name, uid in pods.items():
             kubecarp.wait_node_pod(name, other_than=uid)
         kubecarp.wait_ready("intranet")

@@ -1,5 +1,8 @@
 """What the pods of kubecarp may do, read from the kernel and not from the chart; and that its containers leave each other alone."""
 
+import json
+import sys
+
 import pytest
 
 from lab.namespace import wait_until
@@ -11,6 +14,19 @@ NET_ADMIN, NET_RAW = 12, 13
 TOKEN = "/run/secrets/kubernetes.io/serviceaccount"
 """Without the symbolic link of /var/run, which would lead out of the container's root."""
 NODE = "node-1"
+STRANGER = 1000
+TRY = """
+import json, os, socket, sys
+user, *places = json.loads(sys.argv[1])
+os.setgroups([]), os.setgid(user), os.setuid(user)
+for place in places:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(place) if place.endswith(".sock") else open(place).close()
+        print("open")
+    except OSError as error:
+        print(error.strerror)
+"""
 
 
 def status_of(cluster: RealCluster, container: str, field: str) -> str:
@@ -48,6 +64,28 @@ def test_nothing_of_the_image_can_be_written(kubecarp: RealCluster, container: s
     mounts = kubecarp[NODE].run("cat", f"/proc/{kubecarp.process(NODE, container)}/mounts").splitlines()
     root = next(line.split() for line in mounts if line.split()[1] == "/")
     assert "ro" in root[3].split(",")
+
+
+def test_a_stranger_on_the_node_reads_no_key_and_opens_no_socket(kubecarp: RealCluster) -> None:
+    """A user of the host, or of a pod that has the node's network: by whatever path the node has to what agent and sidecar share."""
+    pod = kubecarp.node_pod(NODE)["metadata"]["uid"]
+    places = [
+        "/var/lib/kubecarp/agent/sidecar.json",
+        root_of(kubecarp, "sidecar", "/var/lib/kubecarp/agent/sidecar.json"),
+        f"/var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~empty-dir/run/control.sock",
+        root_of(kubecarp, "sidecar", "/run/kubecarp/control.sock"),
+        root_of(kubecarp, "agent", f"{TOKEN}/token"),
+    ]
+
+    def attempt(user: int) -> list[str]:
+        return kubecarp[NODE].run(sys.executable, "-IS", "-c", TRY, json.dumps([user, *places])).splitlines()
+
+    assert attempt(0) == ["open"] * len(places), "the places are those"
+    assert attempt(STRANGER) == ["Permission denied"] * len(places)
+    network = kubecarp[NODE].run("cat", f"/proc/{kubecarp.process(NODE, 'sidecar')}/net/tcp").splitlines()[1:]
+    listening = {line.split()[1] for line in network if line.split()[3] == "0A"}
+    ours = {address for address in listening if int(address.partition(":")[2], 16) in (9120, 9121)}
+    assert ours == {"0100007F:23A0", "0100007F:23A1"}, "metrics on the loopback alone"
 
 
 @pytest.mark.parametrize("container", ["sidecar", "agent"])

@@ -1,7 +1,10 @@
 """The examples are ready to run: their configurations load, and units, containers and defaults agree with each other."""
 
+import errno
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +105,18 @@ def test_unit_keeps_two_capabilities_and_no_limit_of_the_processor() -> None:
     settings = unit()
     assert set(settings["CapabilityBoundingSet"][0].split()) == {f"CAP_{name}" for name in CAPABILITIES}
     assert not {key for key in settings if key.startswith(("CPUQuota", "CPUAffinity", "AllowedCPUs"))}
+
+
+def test_unit_filters_the_system_calls_of_the_profile() -> None:
+    profile = json.loads((ROOT / "charts/kubecarp/files/seccomp-sidecar.json").read_text())
+    names = [name for rule in profile["syscalls"] for name in rule["names"]]
+    assert {name for line in unit()["SystemCallFilter"] for name in line.split()} == set(names)
+    assert unit()["SystemCallErrorNumber"] == [errno.errorcode[profile["defaultErrnoRet"]]]
+    families = {f"AF_{name}" for name in unit()["RestrictAddressFamilies"][0].replace("AF_", "").split()}
+    assert {rule["comment"] for rule in profile["syscalls"] if rule["names"] == ["socket"]} == families
+    for rule in profile["syscalls"]:
+        if rule["names"] == ["socket"]:
+            assert rule["args"][0]["value"] == getattr(socket, rule["comment"])
 
 
 def test_unit_stops_with_time_for_a_handover() -> None:

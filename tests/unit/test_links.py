@@ -1,4 +1,4 @@
-"""The pages lead somewhere: every relative link, every anchor, and every command that a page tells the reader to type."""
+"""The pages lead somewhere: every relative link, every anchor, every command that the reader shall type, every test that is named."""
 
 import re
 from collections.abc import Iterator
@@ -80,3 +80,16 @@ def test_commands_that_pages_name_exist(program: str) -> None:
     }
     assert len(named) > 10, "the pattern finds what pages name"
     assert {(page, word) for page, word in named if word not in COMMANDS[program]} == set()
+
+
+def test_tests_that_pages_name_exist() -> None:
+    named = {
+        (short(page), path, test)
+        for page in PAGES
+        for path, test in re.findall(r"`(?:tests/)?([a-z_/]+/test_[a-z_0-9]+\.py)(?:::(test_[a-z_0-9]+))?`", page.read_text())
+    }
+    assert len(named) > 100, "the pattern finds what pages name"
+    sources = {path: (ROOT / "tests" / path) for _, path, _ in named}
+    texts = {path: file.read_text() if file.exists() else "" for path, file in sources.items()}
+    missing = [one for one in sorted(named) if not (re.search(rf"def {one[2]}\(", texts[one[1]]) if one[2] else texts[one[1]])]
+    assert missing == []
