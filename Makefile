@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage sbom lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster soak cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage sbom lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
@@ -73,6 +73,9 @@ bench-micro: $(VENV)/.all ## measure the packet path and the engine alone, and w
 
 bench-cluster: $(VENV)/.all programs ## measure what faults of a real cluster cost, and write docs/bench (an hour; ARGS=--beside: MetalLB and kube-vip as well, two hours)
 	@PYTHONPATH=operator:sidecar:tests $(PY) -m bench.cluster $(ARGS)
+
+soak: $(VENV)/.all programs ## hours of failovers: nothing may grow; writes docs/bench (ARGS="--hours H --hosts N --output DIR"; default: one hour)
+	@PYTHONPATH=sidecar:tests $(PY) -m bench.soak $(ARGS)
 
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit
