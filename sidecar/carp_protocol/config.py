@@ -8,9 +8,11 @@ __all__ = [
     "DEFAULT_CONTROL_SOCKET",
     "DEFAULT_INTERVAL_S",
     "DEFAULT_STATE_DIR",
+    "SHORTEST_GATED_S",
     "Authentication",
     "Dialect",
     "Exec",
+    "Fence",
     "GroupConfig",
     "HealthCheck",
     "HttpGet",
@@ -48,6 +50,21 @@ class Dialect(Enum):
     """Demotion raises the advskew that is sent, at most to 240: FreeBSD, NetBSD and ucarp sort by it."""
     OPENBSD = "OpenBSD"
     """Demotion is carried in byte 4 and compared before the advskew, as OpenBSD does."""
+
+
+class Fence(Enum):
+    """What silences a master that hangs: the gate (a lease in nftables, in milliseconds) or only the lifetime of its addresses."""
+
+    AUTO = "Auto"
+    """The gate where the kernel has nftables, else the lifetime."""
+    LIFETIME = "Lifetime"
+    REQUIRED = "Required"
+    """The gate; a member that cannot have it does not become master."""
+
+
+SHORTEST_GATED_S = 0.05
+"""The shortest advertisement interval with a gate: below it two ticks of a slow kernel clock (HZ=100, 20 ms) cost a punctual master
+the half of what it may be late."""
 
 
 class PeerMode(Enum):
@@ -151,6 +168,12 @@ class GroupConfig:
     """A standing demotion, such as one for maintenance."""
     hook: tuple[str, ...] = ()
     """A program and its arguments, run on every transition and never waited for."""
+    fence: Fence = Fence.AUTO
+
+    @property
+    def may_be_gated(self) -> bool:
+        """Whether a gate is wanted and can keep up with the interval."""
+        return self.fence is not Fence.LIFETIME and self.advertisement_interval_s >= SHORTEST_GATED_S
 
     @property
     def priority(self) -> int:

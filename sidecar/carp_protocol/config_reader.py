@@ -13,7 +13,19 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any
 
 from .auth import PASSWORD_LENGTH, STRICT_KEY_LENGTH
-from .config import DEFAULT_INTERVAL_S, Authentication, Dialect, GroupConfig, Mode, PeerMode, Peers, Preemption, SidecarConfig
+from .config import (
+    DEFAULT_INTERVAL_S,
+    SHORTEST_GATED_S,
+    Authentication,
+    Dialect,
+    Fence,
+    GroupConfig,
+    Mode,
+    PeerMode,
+    Peers,
+    Preemption,
+    SidecarConfig,
+)
 from .config_probes import read_health_checks
 from .errors import ConfigError
 from .fields import Fields, Problems
@@ -76,7 +88,11 @@ def _read_group(fields: Fields, load_key: LoadKey) -> GroupConfig | None:
         suspicion=fields.boolean("suspicion", default=authentication.mode is Mode.STRICT),
         demotion=fields.integer("demotion", 0, 0, 254),
         hook=fields.texts("hook"),
+        fence=Fence(fields.choice("fence", "Auto", [fence.value for fence in Fence])),
     )
+    if group.fence is Fence.REQUIRED and not group.may_be_gated:
+        shortest = f"{SHORTEST_GATED_S * 1000:g}ms"
+        fields.problem("fence", f"Required needs an advertisement_interval of at least {shortest}; lengthen it, or write Auto")
     fields.refuse_unknown()
     return group if len(fields.problems.found) == before else None
 

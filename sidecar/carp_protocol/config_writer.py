@@ -9,7 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from .config import Authentication, Dialect, Exec, GroupConfig, HealthCheck, HttpGet, Mode, Peers, Preemption, SidecarConfig, TcpSocket
+from .config import (
+    Authentication,
+    Dialect,
+    Exec,
+    Fence,
+    GroupConfig,
+    HealthCheck,
+    HttpGet,
+    Mode,
+    Peers,
+    Preemption,
+    SidecarConfig,
+    TcpSocket,
+)
 from .fields import format_duration_s
 from .spelling import camel, snake
 
@@ -52,6 +65,8 @@ def group_to_document(group: GroupConfig) -> dict[str, Any]:
         document["suspicion"] = group.suspicion
     if group.demotion:
         document["demotion"] = group.demotion
+    if group.fence is not Fence.AUTO:
+        document["fence"] = group.fence.value
     if group.hook:
         document["hook"] = list(group.hook)
     return document

@@ -159,10 +159,10 @@ class Engine:
         if self.state is State.MASTER:
             self._effects.append(TakeAddresses())
 
-    def is_punctual(self, now: float) -> bool:
-        """Whether this member holds the addresses and was never late: only then may their lease be renewed."""
+    def lease_ends_at(self, now: float) -> float | None:
+        """When the addresses must fall silent unless this member speaks before; None: it does not hold them, or was late."""
         self._step_down_if_stalled(now)
-        return self.state.holds_addresses
+        return self._spoke_at + self._timing.lease_s(self.state) if self.state.holds_addresses else None
 
     def handover(self, now: float, successor_id: int = 0) -> bool:
         """Give the addresses to the best backup, or to ``successor_id``; False when not MASTER."""

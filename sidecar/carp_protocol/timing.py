@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import floor
 
 from .config import Dialect, GroupConfig, Mode
+from .effects import State
 from .election import Standing
 
 HANDOVER_LIMIT_S = 0.4
@@ -41,6 +42,12 @@ _BEAT_ROUNDING = 1e-6
 """Of a beat: more than the quotient of two clock readings is wrong by."""
 _STALL_FACTOR = 2.75
 """A master that has not advertised for this many intervals steps down before it speaks: the best backup acts after 3."""
+_LEASE_FACTOR = 2.5
+"""The kernel silences a master that has not advertised for this many intervals. The best backup acts after 3, also on suspicion:
+a process that hangs does not answer, but its host does. And an advert may be one and a half intervals late; half of one, where a
+carp(4) master of the worst advskew speaks every second interval."""
+_HANDOVER_LEASE_S = 1.25 * HANDOVER_LIMIT_S
+"""One that bowed out and answers for its successor does not speak meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,11 @@ class Timing:
     def stall_limit_s(self) -> float:
         """Since its last advert: a master later than this has lost its addresses to somebody else."""
         return _STALL_FACTOR * self.interval_s
+
+    def lease_s(self, state: State = State.MASTER) -> float:
+        """Since it last spoke: when the kernel silences a member that hangs; a master before anybody takes over from it."""
+        lease_s = _LEASE_FACTOR * self.interval_s
+        return max(lease_s, _HANDOVER_LEASE_S) if state is State.HANDOVER else lease_s
 
     def rank_delay_s(self, mine: Standing) -> float:
         """How long this member leaves to better ones before it takes over from a master known to be gone: the demoted come last."""

@@ -21,8 +21,10 @@ from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
 from carp_sidecar.console.control import Callback, ControlSocket, ControlSocketError
 from carp_sidecar.console.endpoints import Endpoints
+from carp_sidecar.gate import Gate
 from carp_sidecar.hooks import HookRunner
 from carp_sidecar.kernel.links import Change, ChangeKind, Link
+from carp_sidecar.kernel.marks import owner
 from carp_sidecar.kernel.netlink import Netlink
 from carp_sidecar.kernel.parents import ParentSettings
 from carp_sidecar.kernel.rtnl import ALIAS_PREFIX
@@ -89,6 +91,7 @@ class Daemon:
         self._afterwards = Afterwards(self._loop)
         self._netlink = Netlink(self._loop, self._on_change)
         self._guardian = Guardian(self._loop)
+        self._gate = Gate(self._loop, owner(config.state_dir), self._fence_changed)
         self._parent_settings = ParentSettings(self._netlink.snapshot)
         self._responder = Responder(self._loop, config.probe_port)
         self._control = ControlSocket(config.control_socket, self, group=agent_group)
@@ -99,6 +102,7 @@ class Daemon:
             afterwards=self._afterwards,
             netlink=self._netlink,
             guardian=self._guardian,
+            gate=self._gate,
             measurements=self._measurements,
             rejected=self._rejected,
             parent_settings=self._parent_settings,
@@ -119,8 +123,10 @@ class Daemon:
         await self._netlink.start()
         self._interfaces = interfaces(self._netlink.snapshot)
         self._sweep()
+        self._gate.start()
         for group in self._config.groups:
             self._add(group)
+        self._guardian.leave_last(self._gate.removal)
         self._guardian.start()
         self._save_state()
         self._renew_at = self._loop.time() + _RENEW_S
@@ -140,6 +146,7 @@ class Daemon:
         await self._control.close()
         self._responder.close()
         self._netlink.close()
+        self._gate.close()
         self._guardian.close()
         if self._saving:
             await self._saving
@@ -172,6 +179,10 @@ class Daemon:
     def _summarise(self) -> None:
         self._rejected.flush()
         self._loop.call_later(_SUMMARY_S, self._summarise)
+
+    def _fence_changed(self) -> None:
+        for runner in self._runners.values():
+            runner.fence_changed()
 
     # ---- groups -----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ __all__ = ["Holder"]
 
 from collections.abc import Callable
 
+from carp_sidecar.gate import LeaseEnd
 from carp_sidecar.kernel.guardian import Will
 from carp_sidecar.kernel.vip import AddressPlan
 from carp_sidecar.services import Services
@@ -17,7 +18,8 @@ _FAREWELL_MS = 100
 class Holder:
     """``plan`` and ``voice`` are renewed from outside; everything here only moves bytes that exist already.
 
-    ``on_taken`` gets the errno of every request of a take, ``on_released`` is called when the kernel has removed what it held.
+    ``on_taken`` gets the errno of every request of a take, ``on_released`` is called when the kernel has removed what it held,
+    ``lease_ends_at`` by the gate.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Holder:
         send: Callable[[bytes], bool],
         on_taken: Callable[[list[int]], None],
         on_released: Callable[[], None],
+        lease_ends_at: LeaseEnd,
     ) -> None:
         self.plan: AddressPlan | None = None
         self.voice: Voice | None = None
@@ -35,6 +38,8 @@ class Holder:
         self._announcer = Announcer(services.loop, services.alarms, send)
         self._on_taken = on_taken
         self._on_released = on_released
+        self._lease_ends_at = lease_ends_at
+        self._holding = False
         self._releasing = 0
 
     @property
@@ -51,7 +56,9 @@ class Holder:
         """Attach the addresses; the will is left before, so that no death finds none."""
         if self.plan:
             self.leave_will(farewell)
+            self._holding = True
             self._services.netlink.submit(self.plan.take, self._on_taken)
+            self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
 
     def change(self, former: AddressPlan, farewell: bytes | None) -> None:
         """While holding: attach what ``plan`` has more than the former plan, remove what it has less, touch nothing else."""
@@ -59,6 +66,7 @@ class Holder:
             gone = [request for request in former.drop if request not in self.plan.drop]
             self.leave_will(farewell)
             self._services.netlink.submit([*gone, *self.plan.take])
+            self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
             self.announce()
 
     def announce(self) -> None:
@@ -77,6 +85,7 @@ class Holder:
         """Remove the addresses at once, and set the device down when nothing urgent waits."""
         self.stop_announcing()
         self._services.guardian.clear(self._group)
+        self._holding = False
         if self.plan:
             self._releasing += 1
             self._services.netlink.submit(self.plan.drop, self._released)
@@ -87,4 +96,6 @@ class Holder:
 
     def _released(self, _errnos: list[int]) -> None:
         self._releasing -= 1
+        if not self._releasing and not self._holding:
+            self._services.gate.let_go(self._group)  # not before: a late answer would be one
         self._on_released()

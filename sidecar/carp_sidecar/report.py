@@ -1,11 +1,12 @@
 """The status document: what one group, and the whole sidecar, is doing. Reads, changes nothing."""
 
-__all__ = ["group_status", "interfaces", "iso_time"]
+__all__ = ["fence_status", "group_status", "interfaces", "iso_time"]
 
 import time
 from datetime import UTC, datetime
 from typing import Any
 
+from carp_protocol.config import SHORTEST_GATED_S, Fence, GroupConfig
 from carp_protocol.effects import State
 from carp_protocol.heard import MasterSeen
 from carp_sidecar.kernel.links import Links
@@ -68,8 +69,19 @@ def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:
         "adverts": {"sent": runner.sent, "received": runner.received, "rejected": dict(runner.rejected)},
         "takeover_s": runner.takeover_s,
         "health_checks": runner.health.snapshot(),
+        "fence": fence_status(config, runner.gate_problem),
         "warnings": _warnings(runner, really_held),
     }
+
+
+def fence_status(config: GroupConfig, gate_problem: str) -> dict[str, str]:
+    """What silences this member if it hangs while it is master, and why it is not the gate."""
+    reason = gate_problem
+    if config.fence is Fence.LIFETIME:
+        reason = "as configured"
+    elif not config.may_be_gated:
+        reason = f"an advertisement interval below {SHORTEST_GATED_S * 1000:g} ms is too short for the kernel's clock"
+    return {"wanted": config.fence.value, "active": "Lifetime" if reason else "Gate", "reason": reason}
 
 
 def _master(runner: Runner, now: float) -> dict[str, Any] | None:
@@ -121,4 +133,6 @@ def _warnings(runner: Runner, really_held: frozenset[str]) -> list[str]:
         warnings.append(f"master, but the kernel does not hold {', '.join(missing)}")
     if runner.config.advskew == 255:
         warnings.append("priority 0: this member never becomes master")
+    if runner.config.fence is Fence.REQUIRED and runner.gate_problem:
+        warnings.append(f"this member never becomes master: its fence is Required, and {runner.gate_problem}")
     return warnings

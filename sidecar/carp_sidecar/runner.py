@@ -4,7 +4,7 @@ After every input, in this order: carry out the effects, send the packets, arm o
 system call is somebody else's: addresses are the netlink thread's, hooks and logs other processes' and threads'.
 """
 
-__all__ = ["Runner"]
+__all__ = ["FENCE", "Runner"]
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from carp_protocol.config import GroupConfig, PeerMode
+from carp_protocol.config import Fence, GroupConfig, PeerMode
 from carp_protocol.counter import Identity, TokenBucket
 from carp_protocol.effects import (
     AddressConflict,
@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 _MAX_HOLD_S = 0.005
 """How long the first adverts of a master wait for its addresses: an attach takes 0.3 ms when the kernel is idle."""
 _LIVE_PREDECESSOR = frozenset({Reason.MASTER_BOWED_OUT, Reason.MASTER_DEMOTED, Reason.PREEMPTED_WORSE})
+FENCE = "fence"
+"""The demotion of a group that requires a gate where there is none."""
 _RETRY_S = 1.0
 _CLOSE_LIMIT_S = 2.0
 _QUIET_REASONS = frozenset({"unverified", "echo", "vrrp"})
@@ -81,7 +83,7 @@ class Runner:
         self._loop = services.loop
         self._segment: Segment | None = None
         self._device = Device(config.name, services)
-        self._holder = Holder(config.name, services, self._send_frame, self._taken, self._after)
+        self._holder = Holder(config.name, services, self._send_frame, self._taken, self._after, self._lease_ends_at)
         self.armed_for: float | None = None
         self._held: list[bytes] | None = None
         self._put_back = TokenBucket(rate_per_s=1, burst=10)
@@ -97,6 +99,7 @@ class Runner:
         for check in self.config.health_checks:
             self.engine.set_demotion(f"health/{check.name}", check.demotion, self._loop.time())
         self.health.update(self.config.health_checks)
+        self.fence_changed()
         self.place()
 
     def place(self) -> None:
@@ -202,6 +205,7 @@ class Runner:
             failing = name in demoting if passing is None else not passing
             self.engine.set_demotion(name, check.demotion if failing else 0, now)
         self.engine.reconfigure(config, now)
+        self.fence_changed()
         if self.link and self.plan:
             self._make_plan()
             if former and self.engine.state.holds_addresses:
@@ -294,10 +298,26 @@ class Runner:
 
     def renewals(self, now: float) -> tuple[bytes, ...]:
         """The requests that extend the leases, if this group holds its addresses and was punctual."""
+        punctual = self._lease_ends_at(now) is not None
+        return self.plan.renew if punctual and self.plan and self._held is None else ()
+
+    def _lease_ends_at(self, now: float) -> float | None:
+        """When the kernel shall silence the addresses unless this group speaks before; None: it does not hold them, or was late."""
         held = self.engine.state.holds_addresses
-        if held and not self.engine.is_punctual(now):
+        ends_at = self.engine.lease_ends_at(now)
+        if held and ends_at is None:
             self._after()
-        return self.plan.renew if held and self.engine.state.holds_addresses and self.plan and self._held is None else ()
+        return ends_at
+
+    @property
+    def gate_problem(self) -> str:
+        """Why there is no gate on this host; empty if there is."""
+        return self._services.gate.problem
+
+    def fence_changed(self) -> None:
+        """There is a gate now, or none any more: who requires one takes part in the election only with it."""
+        lacking = self.config.fence is Fence.REQUIRED and self.gate_problem
+        self.demote(FENCE, None if lacking else 0)
 
     def demote(self, name: str, amount: int | None) -> None:
         """Set one named demotion, 0 to lift it, None for out of the election."""
@@ -345,6 +365,8 @@ class Runner:
                 self._send(packets)
             else:
                 self._held += packets
+            if self.plan and self.plan.claims and engine.state.holds_addresses:
+                self._services.gate.spoke(self.plan.claims[0].lease_ms)
         self._services.alarms.set(self, engine.next_timer())
         if engine.closed and not self._holder.releasing:
             self._closed.set()

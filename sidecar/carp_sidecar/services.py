@@ -10,6 +10,7 @@ from typing import Any
 from carp_protocol.config import GroupConfig
 from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
+from carp_sidecar.gate import Gate
 from carp_sidecar.kernel.links import Link
 from carp_sidecar.kernel.netlink import Netlink
 from carp_sidecar.kernel.parents import ParentSettings
@@ -28,6 +29,7 @@ class Services:
     afterwards: Afterwards
     netlink: Netlink
     guardian: Guardian
+    gate: Gate
     measurements: Measurements
     rejected: RejectedPackets
     parent_settings: ParentSettings

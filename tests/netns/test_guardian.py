@@ -148,7 +148,7 @@ def test_the_guardian_bows_out_and_removes_the_addresses_of_a_killed_sidecar(lab
     memory = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
     print("guardian", memory)
     assert int(memory.split()[1]) < 16_000
-    assert set(os.listdir(f"/proc/{pid}/fd")) == {"0", "1", "2", "3", "4"}, "no descriptor but its own"
+    assert set(os.listdir(f"/proc/{pid}/fd")) == {"0", "1", "2", "3", "4", "5"}, "no descriptor but its own"
     with_ears(lab, work)
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), TIMEOUT_S, "the guardian ended")
 

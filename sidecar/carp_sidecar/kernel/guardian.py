@@ -22,6 +22,8 @@ _SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 _LENGTH = struct.Struct("=I")
 _SET = b"S"
 _CLEAR = b"C"
+_LAST = b"L"
+_NETLINK_NETFILTER = 12  # linux/netlink.h
 
 
 class Will:
@@ -65,9 +67,27 @@ def encode_clear(group: str) -> bytes:
     return _pack(_pack(_CLEAR, group.encode()))
 
 
-def _obey(frame: bytes, wills: dict[bytes, Will]) -> None:
+def encode_last(transaction: bytes) -> bytes:
+    """The frame on the pipe that leaves the netfilter transaction to be sent when all wills have been carried out."""
+    return _pack(_pack(_LAST, transaction))
+
+
+class _Estate:
+    """What has been left so far."""
+
+    __slots__ = ("last", "wills")
+
+    def __init__(self) -> None:
+        self.wills: dict[bytes, Will] = {}
+        self.last = b""
+
+
+def _obey(frame: bytes, estate: _Estate) -> None:
     kind, group, *fields = _unpack(frame)
-    if kind == _SET:
+    wills = estate.wills
+    if kind == _LAST:
+        estate.last = group
+    elif kind == _SET:
         after, drop, rest, *farewell = fields
         frames = tuple((_LENGTH.unpack_from(item)[0], item[_LENGTH.size :]) for item in farewell)
         wills[group] = Will(frames, _LENGTH.unpack(after)[0], drop, rest)
@@ -75,16 +95,16 @@ def _obey(frame: bytes, wills: dict[bytes, Will]) -> None:
         wills.pop(group, None)
 
 
-def _read_until_the_end(source: int) -> dict[bytes, Will]:
-    wills: dict[bytes, Will] = {}
+def _read_until_the_end(source: int) -> _Estate:
+    estate = _Estate()
     buffer = b""
     # No timeout: the end of the pipe is the one event this program exists for.
     while data := os.read(source, READ_SIZE):
         buffer += data
         while len(buffer) >= _LENGTH.size and len(buffer) >= (end := _LENGTH.size + _LENGTH.unpack_from(buffer)[0]):
-            _obey(buffer[_LENGTH.size : end], wills)
+            _obey(buffer[_LENGTH.size : end], estate)
             buffer = buffer[end:]
-    return wills
+    return estate
 
 
 def _say_farewell(packets: socket.socket, wills: Iterable[Will]) -> None:
@@ -123,10 +143,16 @@ def main() -> None:
     except PermissionError:  # in a user namespace: the host's limit has to do
         netlink.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     netlink.bind((0, 0))
-    wills = _read_until_the_end(sys.stdin.fileno())
-    start = time.monotonic()
+    netfilter = None
+    with contextlib.suppress(OSError):  # a kernel without netfilter
+        netfilter = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    estate = _read_until_the_end(sys.stdin.fileno())
+    start, wills = time.monotonic(), estate.wills
     _say_farewell(packets, wills.values())
     _release(netlink, wills.values(), start)
+    if netfilter is not None and estate.last:
+        with contextlib.suppress(OSError):
+            netfilter.send(estate.last)
     if wills:
         with contextlib.suppress(OSError):
             os.write(2, f"carp-guardian: the sidecar died; {len(wills)} group(s) bowed out and released their addresses\n".encode())

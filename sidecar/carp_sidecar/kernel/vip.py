@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 
 from carp_protocol.config import GroupConfig
+from carp_protocol.timing import timing_of
 from carp_sidecar.kernel import rtnl
 from carp_sidecar.kernel.links import Address, Link, Links
 from carp_sidecar.kernel.marks import ArpSettings, Mark, owner
+from carp_sidecar.kernel.nft import Claim, claim
 
 _VIRTUAL_MACS = "00:00:5e:00:01:"
 _LOOPBACK_MAC = "00:00:00:00:00:00"
@@ -65,6 +67,8 @@ class AddressPlan:
     """Lazy, after ``drop``: sets the macvlan down."""
     remove: tuple[bytes, ...]
     """Lazy, when the group goes: removes the macvlan."""
+    claims: tuple[Claim, ...]
+    """What the gate lets pass as long as this member is punctual; empty without one."""
 
 
 def device_name(vhid: int, parent: int) -> str:
@@ -88,8 +92,11 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
             create = (rtnl.encode_macvlan_create(parent.index, name, mac),)
     add: tuple[bytes, ...] = ()
     drop: tuple[bytes, ...] = ()
+    claims: tuple[Claim, ...] = ()
     own_device = device if group.virtual_mac else None
     if device is not None:
+        lease_ms = round(timing_of(group).lease_s() * 1000)
+        claims = tuple(claim(device, ip.ip, lease_ms) for ip in group.addresses if group.may_be_gated)
         add = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses)
         drop = tuple(rtnl.encode_address_del(device, ip) for ip in group.addresses)
     return AddressPlan(
@@ -106,6 +113,7 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         drop=drop,
         rest=() if own_device is None else (rtnl.encode_link_down(own_device),),
         remove=() if own_device is None else (rtnl.encode_link_del(own_device),),
+        claims=claims,
     )
 
 

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FIRST_RESPAWN_S = 0.1  # somebody killed it by mistake
 LAST_RESPAWN_S = 10.0  # it cannot run here: do not burn the processor with attempts
+_LAST = ""  # no group has that name
 REAP_TIMEOUT_S = 1.0  # a killed process ends within a millisecond unless the kernel is stuck
 
 
@@ -78,6 +79,11 @@ class Guardian:
         if self._wills.pop(group, None) is not None:
             self._pending[group] = guardian.encode_clear(group)
             self._flush_soon()
+
+    def leave_last(self, transaction: bytes) -> None:
+        """Leaves the netfilter transaction that is sent after all wills."""
+        self._wills[_LAST] = self._pending[_LAST] = guardian.encode_last(transaction)
+        self._flush_soon()
 
     def close(self) -> None:
         """Ends the guardian without any will being carried out."""

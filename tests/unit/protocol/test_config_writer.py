@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carp_protocol.config import (
+    SHORTEST_GATED_S,
     Authentication,
     Dialect,
     Exec,
+    Fence,
     GroupConfig,
     HealthCheck,
     HttpGet,
@@ -95,12 +97,13 @@ def addresses_of(vhid: int) -> st.SearchStrategy[IPv4Interface | IPv6Interface]:
 def groups(draw: st.DrawFn, vhid: int) -> GroupConfig:
     authentication = draw(strict | compatible)
     interval = st.floats(0.01, 60) | st.integers(10, 60_000).map(lambda milliseconds: milliseconds / 1000)
+    interval_s = draw(interval if authentication.mode is Mode.STRICT else st.integers(1, 254).map(float))
     return GroupConfig(
         name=f"{draw(names)[:60]}{vhid:02d}",
         vhid=vhid,
         addresses=tuple(draw(st.lists(addresses_of(vhid), min_size=1, max_size=3, unique_by=lambda one: one.ip))),
         advskew=draw(st.integers(0, 255)),
-        advertisement_interval_s=draw(interval if authentication.mode is Mode.STRICT else st.integers(1, 254).map(float)),
+        advertisement_interval_s=interval_s,
         authentication=authentication,
         virtual_mac=draw(st.booleans()),
         preemption=draw(st.builds(Preemption, enabled=st.booleans(), delay_s=seconds)),
@@ -109,6 +112,7 @@ def groups(draw: st.DrawFn, vhid: int) -> GroupConfig:
         suspicion=draw(st.booleans()),
         demotion=draw(st.integers(0, 254)),
         hook=tuple(draw(st.lists(texts, max_size=2))),
+        fence=draw(st.sampled_from(Fence if interval_s >= SHORTEST_GATED_S else [Fence.AUTO, Fence.LIFETIME])),
         **draw(interfaces),
     )
 

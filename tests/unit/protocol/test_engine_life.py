@@ -96,7 +96,7 @@ def test_a_master_that_was_late_lets_go_before_it_says_anything(mode: Mode) -> N
         "handover": lambda member: member.engine.handover(member.now),
         "close": lambda member: member.engine.close(member.now),
         "lost": lambda member: member.engine.addresses_lost(member.now),
-        "lease": lambda member: member.engine.is_punctual(member.now),
+        "lease": lambda member: member.engine.lease_ends_at(member.now),
     }
     for name, give in inputs.items():
         member = Member.make(mode=mode).become_master()
@@ -107,13 +107,13 @@ def test_a_master_that_was_late_lets_go_before_it_says_anything(mode: Mode) -> N
         assert second == ReleaseAddresses(), name
         claims = [packet for packet in member.packets() if mode is Mode.COMPATIBLE or parse(packet)[1].kind is Kind.ADVERT]
         assert claims == [], f"{name}: it may ask who is master, but not say that it is"
-        assert not member.engine.is_punctual(member.now), name
+        assert member.engine.lease_ends_at(member.now) is None, name
 
 
 def test_a_little_late_is_punctual() -> None:
     member = Member.make().become_master()
     member.now = member.engine._spoke_at + 2.7
-    assert member.engine.is_punctual(member.now)
+    assert member.engine.lease_ends_at(member.now) == member.engine._spoke_at + 2.5
     member.engine.handle_timer(member.now)
     assert len(member.packets()) == 1
 
