@@ -4,7 +4,7 @@ A process beside the program answers every call that the profile does not allow 
 the program sees what it would see in a container, and a test sees what a silent fallback would hide. Standard library and libseccomp alone.
 """
 
-__all__ = ["PROFILE", "refused", "under"]
+__all__ = ["PROFILE", "number_of", "refused", "under"]
 
 import argparse
 import array
@@ -26,6 +26,8 @@ _ALLOW, _NOTIFY, _ERRNO = 0x7FFF0000, 0x7FC00000, 0x00050000
 """SCMP_ACT_*; the low 16 bits of _ERRNO are the error."""
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 """SECCOMP_IOCTL_NOTIF_RECV and _SEND of linux/seccomp.h."""
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""AUDIT_ARCH_* of linux/audit.h."""
 _COMPARISONS = {"SCMP_CMP_EQ": 4, "SCMP_CMP_MASKED_EQ": 7}
 
 
@@ -66,6 +68,12 @@ def under(log: Path | None = None) -> list[str]:
 def refused(log: Path) -> set[str]:
     """The calls that were refused, each with its first argument."""
     return set(log.read_text().split("\n")[:-1])
+
+
+def number_of(name: str, architecture: str) -> int:
+    """The number of a call; below zero if the architecture has none of this name, or the library is too old to know it."""
+    number: int = _library().seccomp_syscall_resolve_name_arch(ctypes.c_uint32(_ARCHITECTURES[architecture]), name.encode())
+    return number
 
 
 def _install(profile: dict[str, Any], default: int) -> int:

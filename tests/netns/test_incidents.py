@@ -143,7 +143,7 @@ def test_an_announcement_comes_in_both_forms_from_the_groups_interface_alone(lab
 
 
 def test_unicast_peers_keep_the_virtual_mac_known_to_the_switch(lab: Lab) -> None:
-    """Adverts go to peers alone; the switch learns from what they are sent from, and moves the MAC with the master."""
+    """Adverts to peers come from the host's own MAC: what the switch learns from are the announcements, at a takeover and every minute."""
     peers = [lab["a"].address(), lab["b"].address()]
     first, second = start_cluster(lab, vhid=VHID, peers={"mode": "Unicast", "addresses": peers})
 
