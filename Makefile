@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster soak cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage sbom lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster soak chaos cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage sbom lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
@@ -76,6 +76,9 @@ bench-cluster: $(VENV)/.all programs ## measure what faults of a real cluster co
 
 soak: $(VENV)/.all programs ## hours of failovers: nothing may grow; writes docs/bench (ARGS="--hours H --hosts N --output DIR"; default: one hour)
 	@PYTHONPATH=sidecar:tests $(PY) -m bench.soak $(ARGS)
+
+chaos: $(VENV)/.all programs ## random faults on real sidecars, and a checker that reads the wire (ARGS="--seed N --minutes M --replay SEED:ROUND"; default: ten minutes)
+	@PYTHONPATH=sidecar:tests $(PY) -m chaos.run $(ARGS)
 
 coverage: $(VENV)/.all ## show which lines and branches the unit tests do not reach
 	@$(VENV)/bin/coverage run -m pytest -q tests/unit

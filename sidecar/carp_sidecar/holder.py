@@ -1,6 +1,6 @@
 """Holds the addresses of one group while it is master: attaches, announces, leaves a will, removes. Decides nothing."""
 
-__all__ = ["Holder"]
+__all__ = ["FAREWELL_MS", "Holder"]
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from carp_sidecar.services import Services
 from carp_sidecar.wire.announce import Announcer
 from carp_sidecar.wire.voice import Voice
 
-_FAREWELL_MS = 100
+FAREWELL_MS = 100
 """Between a dead process's farewell and the removal of its addresses: the rank delay of a successor with an advskew up to 200."""
 
 
@@ -79,7 +79,7 @@ class Holder:
         if self.plan and self.voice:
             frames = self.voice.frames(farewell, master=True) if farewell else []
             goodbyes = tuple((self.plan.parent, frame) for frame in frames)
-            self._services.guardian.set(self._group, Will(goodbyes, _FAREWELL_MS, b"".join(self.plan.drop), b"".join(self.plan.rest)))
+            self._services.guardian.set(self._group, Will(goodbyes, FAREWELL_MS, b"".join(self.plan.drop), b"".join(self.plan.rest)))
 
     def release(self) -> None:
         """Remove the addresses at once, and set the device down when nothing urgent waits."""

@@ -8,7 +8,7 @@ __all__ = ["PREFIX", "TTL_BASE", "Host", "Lab", "Port", "Segment"]
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
@@ -21,6 +21,8 @@ PREFIX = "kubecarp-lab-"
 TTL_BASE = 100
 """The n-th host sends echo replies with this TTL plus n."""
 BRIDGE_DISABLED, BRIDGE_FORWARDING = 0, 3
+WAYS = ("iifname", "oifname")
+"""From a port into the switch, and out of the switch into a port, as nftables names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Lab:
         self._segments: list[Segment] = []
         self._filters: dict[str, set[str]] = {}
         self._loss: dict[str, float] = {}
+        self._side: set[str] = set()
+        self._observers: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -152,12 +156,21 @@ class Lab:
 
     def replace(self, host: Host, make: Callable[[str], Namespace]) -> None:
         """The host after a power cut, as a new machine: the same plugs and addresses, and nothing else of what was in its kernel."""
-        ports, host.ports = host.ports, []
         host.namespace.close()
-        for port in ports:  # the kernel keeps a dead namespace while one of its connections waits for an acknowledgement
-            self.switch.run("ip", "link", "del", port.device, check=False)
+        ports = self.pull_out(host)  # the kernel keeps a dead namespace while one of its connections waits for an acknowledgement
         host.namespace = self._namespace(host.name, make)
         _set_ttl(host)
+        self.put_in(host, ports)
+
+    def pull_out(self, host: Host) -> list[Port]:
+        """Every interface of the host is gone; ``put_in`` makes them again."""
+        ports, host.ports = host.ports, []
+        for port in ports:
+            self.switch.run("ip", "link", "del", port.device, check=False)
+        return ports
+
+    def put_in(self, host: Host, ports: Sequence[Port]) -> None:
+        """The same plugs and addresses, as new interfaces."""
         for port in ports:
             self.plug_in(host, port.segment, port.interface, *port.addresses)
 
@@ -179,13 +192,22 @@ class Lab:
         self._set_state(host, interface, BRIDGE_DISABLED)
 
     def heal(self, host: Host, interface: str | None = None) -> None:
-        """End every fault of the host's plugs: cut, unplugged, deaf, mute, lossy."""
+        """End every fault of the host's plugs: cut, unplugged, deaf, mute, lossy, parted."""
+        self.mend(host, interface)
+        self.plug(host, interface)
+        self._set_state(host, interface, BRIDGE_FORWARDING)
+
+    def mend(self, host: Host, interface: str | None = None) -> None:
+        """End what filters do to the host's frames: deaf, mute, lossy, parted."""
         for port in self._ports(host, interface):
             self._filters.pop(port.device, None)
             self._loss.pop(port.device, None)
-            self.switch.run("ip", "link", "set", port.device, "up")
+            self._side.discard(port.device)
         self._apply_filters()
-        self._set_state(host, interface, BRIDGE_FORWARDING)
+
+    def plug(self, host: Host, interface: str | None = None) -> None:
+        """The host has carrier again."""
+        self.switch.ip(*(f"link set {port.device} up" for port in self._ports(host, interface)))
 
     def unplug(self, host: Host, interface: str | None = None) -> None:
         """The host loses carrier."""
@@ -220,6 +242,15 @@ class Lab:
             self._loss[port.device] = share
         self._apply_filters()
 
+    def part(self, *hosts: Host) -> None:
+        """These hosts and all others do not hear each other; observers are heard by all. ``heal`` ends it, host by host."""
+        self._side |= {port.device for host in hosts for port in host.ports}
+        self._apply_filters()
+
+    def observe(self, host: Host) -> None:
+        """No filter holds up what this host sends and hears: it sees what each side of a fault does."""
+        self._observers |= {port.device for port in host.ports}
+
     def reflect(self, host: Host, interface: str | None = None, on: bool = True) -> None:
         """The switch returns to the host what the host sends, as some hypervisors do."""
         for port in self._ports(host, interface):
@@ -241,14 +272,18 @@ class Lab:
         self._apply_filters()
 
     def _apply_filters(self) -> None:
-        lossy = ((way, device, share) for device, share in self._loss.items() for way in ("iifname", "oifname"))
+        lossy = ((way, device, share) for device, share in self._loss.items() for way in WAYS)
         rules = [f'{way} "{device}" drop' for device, ways in self._filters.items() for way in ways]
         rules += [f'{way} "{device}" numgen random mod 1000 < {round(share * 1000)} drop' for way, device, share in lossy]
+        if self._side:
+            side = "{ " + ", ".join(f'"{device}"' for device in sorted(self._side)) + " }"
+            rules += [f"iifname {side} oifname != {side} drop", f"iifname != {side} oifname {side} drop"]
         table = "table bridge lab"
         if not rules:
             self.switch.run("nft", f"add {table}; delete {table}", check=False)
             return
-        chain = "\n".join(["chain wire {", "type filter hook forward priority 0", *rules, "}"])
+        seen = [f'{way} "{device}" accept' for device in sorted(self._observers) for way in WAYS]
+        chain = "\n".join(["chain wire {", "type filter hook forward priority 0", *seen, *rules, "}"])
         self.switch.run("nft", "-f", "-", stdin=f"add {table}\ndelete {table}\n{table} {{\n{chain}\n}}\n")
 
 

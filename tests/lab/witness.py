@@ -3,7 +3,7 @@
 The port tells hosts apart that share a virtual MAC. The one who asks is no client: what it learns heals nobody's ARP cache.
 """
 
-__all__ = ["Sighting", "Witness"]
+__all__ = ["Sighting", "Witness", "listen"]
 
 import contextlib
 import ctypes
@@ -38,6 +38,16 @@ ARP_AND_ND = (
 """A classic BPF program: a millisecond's echo replies are none of our business."""
 
 Interval = tuple[float, float]
+
+
+def listen(lab: Lab, host: Host) -> socket.socket:
+    """Everything the host sends that is ARP or a neighbour advertisement; a bridge shows its ports' frames to ETH_P_ALL alone."""
+    listener = lab.switch.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in ARP_AND_ND))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(ARP_AND_ND), ctypes.addressof(instructions)))
+    listener.bind((host.port().device, ETH_P_ALL))
+    listener.setblocking(False)
+    return listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +90,10 @@ class Witness:
         port = asker.port()
         self._neighbours = asker.namespace.call(Neighbours, address, port.interface, asker.address(6 if ":" in address else 4))
         self._answers: dict[str, list[float]] = {host.name: [] for host in hosts}
-        self._ports = {self._listen(lab, host): self._answers[host.name] for host in hosts}
+        self._ports = {listen(lab, host): self._answers[host.name] for host in hosts}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"witness-{address}", daemon=True)
         self._thread.start()
-
-    @staticmethod
-    def _listen(lab: Lab, host: Host) -> socket.socket:
-        """Everything the host sends that is ARP or a neighbour advertisement; a bridge shows its ports' frames to ETH_P_ALL alone."""
-        listener = lab.switch.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in ARP_AND_ND))
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(ARP_AND_ND), ctypes.addressof(instructions)))
-        listener.bind((host.port().device, ETH_P_ALL))
-        listener.setblocking(False)
-        return listener
 
     def __enter__(self) -> Self:
         return self
