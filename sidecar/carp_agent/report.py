@@ -170,6 +170,8 @@ def _group(group: Mapping[str, Any], before: Mapping[str, Any], picture: Picture
         entry["addressConflict"] = {"mac": _text(conflict[0], _SHORT), "at": conflict[1]}
     if checks := group["health_checks"]:
         entry["healthChecks"] = [_check(check) for check in checks[:_MAX_CHECKS]]
+    if fence := group.get("fence"):  # a sidecar of an earlier release says nothing of it
+        entry["fence"] = {"active": _text(fence["active"], 8)} | ({"reason": _text(fence["reason"], _SENTENCE)} if fence["reason"] else {})
     if warnings := group["warnings"]:
         entry["warnings"] = [_text(warning, _SENTENCE) for warning in warnings[:_MAX_WARNINGS]]
     return _with_handover(entry, picture)

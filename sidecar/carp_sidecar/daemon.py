@@ -304,6 +304,7 @@ class Daemon:
                 "loaded": self._loaded,
                 "problems": self._problems,
             },
+            "gate": {"table": self._gate.table, "problem": self._gate.problem, "rebuilt": self._gate.rebuilt},
             "loop_lateness_s": round(self._lateness_s, 6),
             "interfaces": interfaces(self._netlink.snapshot),
             "groups": [group_status(runner, self._netlink.snapshot, now) for runner in runners],

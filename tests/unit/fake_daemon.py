@@ -46,6 +46,7 @@ def group_status(name: str = "intranet", **fields: Any) -> dict[str, Any]:
         "adverts": {"sent": 0, "received": 7, "rejected": {"bad-digest": 2}},
         "takeover_s": None,
         "health_checks": [],
+        "fence": {"wanted": "Auto", "active": "Gate", "reason": ""},
         "warnings": [],
     } | fields
 
@@ -58,6 +59,7 @@ def status_document(*groups: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "pid": 1,
         "started": "2026-03-01T11:59:00Z",
         "config": {"path": "/etc/kubecarp/sidecar.toml", "generation": 4, "loaded": "2026-03-01T11:59:00Z", "problems": []},
+        "gate": {"table": "kubecarp-dbb834f8", "problem": "", "rebuilt": 0},
         "loop_lateness_s": 0.001,
         "interfaces": [{"name": "vmx0", "state": "up", "addresses": ["172.27.27.3/27"]}],
         "groups": list(groups),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
-from carp_protocol.config import DEFAULT_INTERVAL_S, Dialect, Exec, HealthCheck, HttpGet, Mode, PeerMode, Preemption, TcpSocket
+from carp_protocol.config import DEFAULT_INTERVAL_S, Dialect, Exec, Fence, HealthCheck, HttpGet, Mode, PeerMode, Preemption, TcpSocket
 from carp_protocol.fields import parse_duration_s
 
 from .errors import BadObject
@@ -77,6 +77,7 @@ class CarpGroup:
     peer_mode: PeerMode = PeerMode.MULTICAST
     health_checks: tuple[HealthCheck, ...] = ()
     suspicion: bool | None = None
+    fence: Fence = Fence.AUTO
     hand_over_on_cordon: bool = True
     rotate_key: str = ""
     handover: HandoverRequest | None = None
@@ -118,6 +119,7 @@ def read_group(body: Mapping[str, Any]) -> CarpGroup:
             peer_mode=PeerMode((spec.get("peers") or {}).get("mode", "Multicast")),
             health_checks=tuple(_read_check(check) for check in spec.get("healthChecks") or ()),
             suspicion=spec.get("suspicion"),
+            fence=Fence(spec.get("fence", "Auto")),
             hand_over_on_cordon=spec.get("onCordon", "HandOver") == "HandOver",
             rotate_key=annotations.get(ROTATE_KEY_ANNOTATION, ""),
             handover=_read_handover(annotations.get(HANDOVER_ANNOTATION)),

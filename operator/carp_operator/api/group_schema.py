@@ -222,6 +222,14 @@ _SPEC = record(
         "suspicion": boolean(
             "Ask a master whose advert is late instead of waiting for the whole dead time. Default: on in Strict mode, off in Compatible."
         ),
+        "fence": text(
+            "What silences a master that hangs. Auto: a lease in nftables that ends before a successor speaks, where the node's kernel has "
+            "nftables and the interval is at least 50ms; else the lifetime of the addresses, 2 to 3 seconds. Lifetime: that alone. "
+            "Required: nodes that cannot have the lease do not become master.",
+            longest=8,
+            enum=["Auto", "Lifetime", "Required"],
+            default="Auto",
+        ),
         "onCordon": text(
             "What a cordoned or draining node does: HandOver gives its addresses to another member without loss, Keep lets it go on.",
             longest=8,
@@ -231,6 +239,10 @@ _SPEC = record(
     },
     required=("addresses",),
     rules=[
+        rule(
+            "self.fence != 'Required' || !has(self.advertisementInterval) || duration(self.advertisementInterval) >= duration('50ms')",
+            "fence: Required needs an advertisementInterval of at least 50ms; lengthen it, or write Auto",
+        ),
         rule(
             "!has(oldSelf.vhid) || (has(self.vhid) && self.vhid == oldSelf.vhid)",
             "vhid cannot change once it is set; delete the group and create it anew",

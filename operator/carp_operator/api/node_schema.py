@@ -89,6 +89,7 @@ _SPEC_GROUP = record(
         ),
         "healthChecks": whole("Health checks.", _HEALTH_CHECK, most=8),
         "suspicion": boolean("Ask a late master instead of waiting for the dead time."),
+        "fence": text("Auto, Lifetime or Required.", longest=8),
         "demotion": integer("Standing demotion, such as for maintenance.", 0, 254),
         "handover": record(
             "A handover to carry out once, if this node is the master.",
@@ -172,6 +173,14 @@ _STATUS_GROUP = record(
                 required=("name",),
             ),
             most=8,
+        ),
+        "fence": record(
+            "What silences the member if it hangs while it is master.",
+            {
+                "active": text("Gate (a lease in nftables) or Lifetime (that of its addresses).", longest=8, enum=["Gate", "Lifetime"]),
+                "reason": text("Why it is not the gate.", longest=1024),
+            },
+            required=("active",),
         ),
         "warnings": items("What else a person should know.", text("A sentence.", longest=1024), most=16),
         "handover": record(

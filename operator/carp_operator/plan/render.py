@@ -54,6 +54,7 @@ def _config(group: CarpGroup, vhid: int) -> GroupConfig:
         preemption=group.preemption,
         health_checks=group.health_checks,
         suspicion=group.mode is Mode.STRICT if group.suspicion is None else group.suspicion,
+        fence=group.fence,
     )
 
 

@@ -82,6 +82,12 @@ _FAMILIES = (
         "1 if the group is out of the election here.",
         _single(lambda g: g["demotion"]["excluded"]),
     ),
+    _Family(
+        GaugeMetricFamily,
+        "carp_gated",
+        "1 if a lease in nftables silences this member when it hangs, 0 if only the lifetime of its addresses does.",
+        _single(lambda g: g["fence"]["active"] == "Gate"),
+    ),
     _Family(CounterMetricFamily, "carp_advertisements_sent", "Adverts sent.", _single(lambda g: g["adverts"]["sent"])),
     _Family(
         CounterMetricFamily, "carp_advertisements_received", "Adverts received and believed.", _single(lambda g: g["adverts"]["received"])

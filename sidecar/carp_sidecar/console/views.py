@@ -58,6 +58,12 @@ def status_table(status: Mapping[str, Any], *, wide: bool = False, paint: Callab
     return format_table(_WIDE_HEADERS if wide else _HEADERS, rows, paint=paint)
 
 
+def _fence_detail(fence: Mapping[str, str]) -> str:
+    """What silences the member if it hangs as master."""
+    name = "gate" if fence["active"] == "Gate" else "lifetime of the addresses"
+    return f"{name} ({fence['wanted']}{': ' if fence['reason'] else ''}{fence['reason']})"
+
+
 def _addresses(group: _Group, *, wide: bool) -> str:
     addresses = [entry["address"] for entry in group["addresses"]]
     if wide or len(addresses) <= 2:
@@ -107,6 +113,7 @@ def group_detail(status: Mapping[str, Any], group: _Group) -> list[str]:
         ("Demotion", _demotion_detail(group["demotion"])),
         ("Mode", f"{group['mode']}, an advert every {format_interval(group['interval_s'])}"),
         ("MAC", group["virtual_mac"] or "physical"),
+        ("Fence", _fence_detail(group["fence"])),
         ("Transitions", f"{group['transitions']}{_counts(group['transitions_by_reason'])}"),
         ("Split brains", group["split_brains"]),
         ("Conflicts", group["address_conflicts"]),

@@ -55,6 +55,7 @@ def test_a_healthy_backup() -> None:
                 "mastersSeen": 1,
                 "transitions": 1,
                 "splitBrains": 0,
+                "fence": {"active": "Gate"},
             }
         ],
     }
@@ -71,6 +72,7 @@ def test_what_is_wrong_is_told() -> None:
             {"name": "db", "passing": None, "message": "not checked yet", "consecutive": 0},
             {"name": "ok", "passing": True, "message": "connected", "consecutive": 9},
         ],
+        fence={"wanted": "Required", "active": "Lifetime", "reason": "the kernel refuses nftables rules"},
         warnings=["no interface has the subnet of 172.27.27.13/27"],
     )
     status = build(status_document(group), problems=["x" * 2000, "b"], handovers={"intranet": {"id": "a", "result": "Started"}})
@@ -84,6 +86,7 @@ def test_what_is_wrong_is_told() -> None:
         {"name": "db"},
         {"name": "ok", "passing": True},
     ]
+    assert entry["fence"] == {"active": "Lifetime", "reason": "the kernel refuses nftables rules"}
     assert entry["warnings"] == group["warnings"]
     assert entry["handover"] == {"id": "a", "result": "Started"}
     assert status["problems"] == ["x" * 1024, "b"]

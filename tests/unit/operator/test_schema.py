@@ -75,6 +75,7 @@ def test_a_spec_with_addresses_alone_is_filled_in() -> None:
     assert spec == {
         "addresses": ["10.0.0.1"],
         "authentication": {"mode": "Strict"},
+        "fence": "Auto",
         "onCordon": "HandOver",
         "peers": {"mode": "Multicast"},
         "preemption": {"enabled": False, "delay": "0s"},

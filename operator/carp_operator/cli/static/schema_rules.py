@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
-from carp_protocol.config import DEFAULT_INTERVAL_S, Mode
+from carp_protocol.config import DEFAULT_INTERVAL_S, SHORTEST_GATED_S, Mode
 from carp_protocol.fields import parse_duration_s
 
 _BROADCAST = IPv4Address("255.255.255.255")
@@ -73,6 +73,9 @@ RULES: Mapping[str, Callable[[Any], bool]] = {
     "In and NotIn need values; Exists and DoesNotExist take none": _values_fit,
     "advertisementInterval is outside 10ms to 60s, the range of Strict mode": lambda spec: (
         _mode(spec) != "Strict" or 0.01 <= _interval_s(spec) <= 60
+    ),
+    "fence: Required needs an advertisementInterval of at least 50ms; lengthen it, or write Auto": lambda spec: (
+        spec.get("fence") != "Required" or _interval_s(spec) >= SHORTEST_GATED_S
     ),
     "Compatible mode knows whole seconds from 1s to 254s only; use Strict mode for others": _whole_seconds,
     "the name has more than 63 characters; choose a shorter one": lambda group: len(group["metadata"]["name"]) <= 63,
