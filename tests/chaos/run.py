@@ -48,8 +48,9 @@ def main() -> int:
         code = 130
     except LabError as error:
         ends.append(f"the lab: {error}")
-    minutes = (time.monotonic() - started_s) / 60
-    report.write(asked.output, "make chaos", options.seed, minutes, rounds, ends)
+    finally:  # what was seen so far is told, whatever ends the run
+        minutes = (time.monotonic() - started_s) / 60
+        report.write(asked.output, "make chaos", options.seed, minutes, rounds, ends)
     wrong = report.failures(rounds, ends)
     for sentence in wrong:
         print(sentence)

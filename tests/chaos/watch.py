@@ -37,6 +37,7 @@ class Watch:
         self.pauses: list[tuple[float, float]] = []
         self.answers: dict[str, dict[str, list[float]]] = {address: {host.name: [] for host in hosts} for address in addresses}
         self._ears: dict[socket.socket, str] = {}
+        self._old: list[socket.socket] = []
         self._changing = threading.Lock()
         for host in hosts:
             self.listen(host)
@@ -50,7 +51,7 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stopping.set()
         self._thread.join()
-        for opened in (*self._ears, *(one.socket for one in self._asked.values())):
+        for opened in (*self._ears, *self._old, *(one.socket for one in self._asked.values())):
             opened.close()
 
     def listen(self, host: Host) -> None:
@@ -61,7 +62,7 @@ class Watch:
         with self._changing:
             for old in [one for one, name in self._ears.items() if name == host.name]:
                 del self._ears[old]
-                old.close()
+                self._old.append(old)  # the thread may be waiting for it
             self._ears[ear] = host.name
 
     def answering(self, address: str, within_s: float = 0.1) -> list[str]:
