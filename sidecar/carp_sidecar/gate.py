@@ -122,13 +122,18 @@ class Gate:
         self._transactions.submit(transaction, partial(self._written, rebuild, rebuild or changed), expires=expires)
 
     def _left_ms(self, now: float) -> dict[int, int]:
-        """By its full length, what is left of each lease: until the first of its groups must be silent."""
-        left_ms: dict[int, int] = {}
+        """By its full length, what is left of each lease: until the first of its groups must be silent.
+
+        A group whose addresses are just being removed has no say; where there is no other, nothing is left.
+        """
+        wanted, left_ms = set[int](), dict[int, int]()
         for claims, lease_ends_at in list(self._holding.values()):
-            ends_at, lease_ms = lease_ends_at(now), claims[0].lease_ms
-            ends_ms = int((ends_at - now) * 1000) if ends_at is not None else lease_ms  # None: its addresses are being removed
-            left_ms[lease_ms] = min(left_ms.get(lease_ms, ends_ms), ends_ms)
-        return left_ms
+            lease_ms = claims[0].lease_ms
+            wanted.add(lease_ms)
+            if (ends_at := lease_ends_at(now)) is not None:
+                ends_ms = int((ends_at - now) * 1000)
+                left_ms[lease_ms] = min(left_ms.get(lease_ms, ends_ms), ends_ms)
+        return dict.fromkeys(wanted, 0) | left_ms
 
     def _written(self, rebuild: bool, matters: bool, number: int) -> None:
         """The kernel has answered."""
@@ -137,7 +142,10 @@ class Gate:
                 self._tell("", logging.INFO, f"a master that hangs is silenced by nftables, tables {self.table}")
         elif number == errno.ETIME and not matters:
             _log.debug("the kernel was busy with other rules: a lease was not renewed this time")
-        elif not rebuild or number == errno.ETIME:
+        elif number == errno.ETIME:
+            self._rebuild = True
+            self._schedule(self._loop.time())
+        elif not rebuild:
             self._rebuild = True
             self.rebuilt += 1
             sentence = f"the nftables tables {self.table} are not as they were ({os.strerror(number)}): made anew"
