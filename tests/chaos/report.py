@@ -95,9 +95,11 @@ def _markdown(data: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Only where members could hear each other. *Two answer* and *nobody answers* are the longest of all rounds, faults included:",
+    ]
+    lines += [
+        "two may answer while an address is handed over, and nobody does until the dead time of a master that was killed is over.",
         "",
     ]
-    lines += ["a host that is stopped answers until its lease ends, and a host that is cut off is silent as long as it is.", ""]
     lines += ["## Faults", "", "| fault | times | rounds with it: two answer, worst ms | nobody answers, worst ms |", "|---|---|---|---|"]
     for word, times in sorted(done.items()):
         some = [one for one in rounds if word in {fault[0] for fault in one["faults"]}]
