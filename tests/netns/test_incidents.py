@@ -1,5 +1,7 @@
 """Worst days of other products that no other test here lives through: docs/incidents.md names them by number."""
 
+import os
+import signal
 import time
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -41,8 +43,9 @@ def test_hosts_that_check_the_way_back_answer(lab: Lab, virtual_mac: bool) -> No
         first.request("handover", group="web")
         wait_master(second, first)
         prober.wait_answering()
-        assert prober.stop().ttls == [first.host.ttl, second.host.ttl]
-        assert own.stop().lost == 0
+        ttls = prober.stop().ttls  # for some milliseconds both answer
+        assert (ttls[0], ttls[-1]) == (first.host.ttl, second.host.ttl)
+        assert own.stop().longest_ms < 500, "the host's own address is there all the time"
     lab["c"].namespace.run("ping", "-c", "1", "-W", "5", VIP4)
 
 
@@ -67,16 +70,16 @@ def test_the_virtual_mac_on_a_bridge(lab: Lab) -> None:
     first.wait_state("MASTER")
     second = Sidecar(lab, lab["b"], [group(advskew=50, vhid=VHID)]).start()
     wait_master(first, second)
-    with Prober(lab.client, VIP4, ask=True) as prober:
-        prober.wait_answering()
-        first.request("handover", group="web")
-        wait_master(second, first)
-        prober.wait_answering()
-        second.request("handover", group="web")
-        wait_master(first, second)
-        prober.wait_answering()
-        result = prober.stop()
-    assert (result.ttls, result.macs) == ([first.host.ttl, second.host.ttl, first.host.ttl], {VMAC})
+    for master, other in ((first, second), (second, first)):
+        with Prober(lab.client, VIP4, ask=True) as prober:
+            prober.wait_answering()
+            master.request("handover", group="web")
+            wait_master(other, master)
+            prober.wait_answering()
+            result = prober.stop()
+        assert (result.ttls[0], result.ttls[-1], result.macs) == (master.host.ttl, other.host.ttl, {VMAC}), (
+            "for some milliseconds both answer"
+        )
 
 
 def test_a_backup_that_dies_or_hangs_is_no_event(lab: Lab) -> None:
@@ -180,6 +183,29 @@ def test_a_demotion_by_hand_outlives_a_restart(lab: Lab) -> None:
     shown = first.wait_state("BACKUP")
     assert (shown["demotion"]["total"], second.state) == (128, "MASTER")
     stays([first, second], ["BACKUP", "MASTER"], 1.0)
+
+
+@pytest.mark.needs("nft")
+def test_no_table_of_a_packet_filter_outlives_a_sidecar(lab: Lab) -> None:
+    """What others have there stays; what a killed sidecar left goes when the next one starts, or at the latest when that one stops."""
+    host = lab["a"]
+    host.namespace.run("nft", "add table inet others")
+
+    def tables() -> list[str]:
+        return host.namespace.run("nft", "list tables").splitlines()
+
+    member = Sidecar(lab, host, [group(addresses=[VIP4, VIP6])]).start()
+    member.wait_state("MASTER")
+    assert len(tables()) > 1, "it has none, so this test shows nothing"
+    assert member.stop() == 0
+    assert tables() == ["table inet others"]
+    member.start().wait_state("MASTER")
+    for pid in [*member.companions(), member.pid]:
+        os.kill(pid, signal.SIGKILL)
+    member.reap()
+    member.start().wait_state("MASTER")
+    assert member.stop() == 0
+    assert tables() == ["table inet others"]
 
 
 def test_what_a_stranger_on_the_segment_reaches_of_a_host(lab: Lab) -> None:
