@@ -1,8 +1,7 @@
 """One member of one group: bytes, answers and clock readings in; packets, effects and the next deadline out.
 
 The shell does three things after every input, in this order: carry out the effects, send the packets, arm one timer.
-It hands ``handle_timer`` a time no earlier than the deadline it was given. What decides is in ``election``; how long, in
-``timing``; what is believed, in the codecs. This file only connects them and keeps the deadlines.
+It hands ``handle_timer`` a time no earlier than that deadline. ``election`` decides, ``timing`` says how long, the codecs what is believed.
 """
 
 __all__ = ["Engine"]
@@ -395,7 +394,8 @@ class Engine:
             self._plan_takeover(verdict, now)
 
     def _master_timed_out(self, due: float, now: float) -> None:
-        if now - due > self._timing.interval_s:  # late ourselves: what the master said meanwhile may still be in a queue
+        late = now - due > self._timing.interval_s  # ourselves: what the master said meanwhile may still be in a queue
+        if late or (self._suspicion and self._suspicion.is_drowned(now)):
             self._dead_at = now + self._timing.interval_s
         else:
             self._take_over(Reason.MASTER_TIMED_OUT, due, now)

@@ -36,6 +36,8 @@ class Evidence(Enum):
     HOST_ANSWERED = "host-answered"
     PROCESS_ANSWERED = "process-answered"
     PORT_UNREACHABLE = "port-unreachable"
+    ADVERTS_LOST = "adverts-lost"
+    """No answer, but news of ourselves: more adverts came from there than this host could read."""
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Suspicion:
     """Watches the adverts of one master. ``source`` is the address that is asked."""
 
     __slots__ = (
-        "_calibrate_at", "_calibrations", "_expected_at", "_heard_at", "_interval_s", "_jitter_s", "_round", "_timer",
+        "_calibrate_at", "_calibrations", "_expected_at", "_heard_at", "_interval_s", "_jitter_s", "_lost", "_round", "_timer",
         "host_answers", "process_answers", "source",
     )  # fmt: skip
 
@@ -67,6 +69,8 @@ class Suspicion:
         self._heard_at = 0.0
         self._interval_s = 0.0
         self._jitter_s = 0.0
+        self._lost = False
+        """Whether its adverts may have been lost on this host since the last that was heard."""
         self._round: _Round | None = None
         self._timer: float | None = None
 
@@ -95,7 +99,7 @@ class Suspicion:
             self.host_answers &= self._round.host_answered
             self.process_answers &= self._round.process_answered
             self._calibrations = _CALIBRATIONS
-        self._round = None
+        self._round, self._lost = None, False
         self._heard_at = now
         self._interval_s = interval_s
         self._expected_at = now + interval_s
@@ -131,6 +135,9 @@ class Suspicion:
 
     def receive_evidence(self, evidence: Evidence) -> Reason | None:
         """Take an answer into account; gives the verdict it completes."""
+        if evidence is Evidence.ADVERTS_LOST:
+            self._lost = True
+            return None
         if self._round is None:
             self.host_answers |= evidence is Evidence.HOST_ANSWERED
             self.process_answers |= evidence is Evidence.PROCESS_ANSWERED
@@ -143,6 +150,13 @@ class Suspicion:
             self._timer = self._heard_at + _FIRST_REMINDER * self._interval_s  # alive, only slow or lossy: the dead time decides
         self._round.host_answered = True
         return None
+
+    def is_drowned(self, now: float) -> bool:
+        """At the dead time, whether the master's process answers while its adverts may drown in a flood; it is asked anew."""
+        if not (self._lost and self.process_answered):
+            return False
+        self._round, self._timer = _Round(now), now
+        return True
 
     @property
     def _spacing_s(self) -> float:

@@ -189,6 +189,10 @@ def configure(log_format: str, level: str, *, stream: TextIO | None = None) -> L
     return handler
 
 
+_QUIET_REASONS = frozenset({"unverified", "echo", "vrrp"})
+"""Rejections that belong to a healthy network: counted, but logged at debug level only."""
+
+
 @dataclass(slots=True)
 class _Rejected:
     since: float
@@ -205,6 +209,9 @@ class RejectedPackets:
 
     def record(self, *, group: str, reason: str, source: str, detail: str = "", interface: str | None = None) -> None:
         """One packet was rejected."""
+        if reason in _QUIET_REASONS:
+            self._logger.debug("%s: packet of %s rejected: %s %s", group, source, reason, detail)
+            return
         key = (group, reason)
         entry = self._seen.get(key)
         if entry is None and len(self._seen) >= _REJECTED_KEYS:

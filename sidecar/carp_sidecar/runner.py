@@ -36,6 +36,7 @@ from carp_protocol.effects import (
 from carp_protocol.engine import Engine
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
+from carp_sidecar.defence import Defence
 from carp_sidecar.device import Device
 from carp_sidecar.health import HealthChecker
 from carp_sidecar.holder import Holder
@@ -56,8 +57,6 @@ FENCE = "fence"
 """The demotion of a group that requires a gate where there is none."""
 _RETRY_S = 1.0
 _CLOSE_LIMIT_S = 2.0
-_QUIET_REASONS = frozenset({"unverified", "echo", "vrrp"})
-"""Rejections that belong to a healthy network: counted, but logged at debug level only."""
 
 
 class Runner:
@@ -84,6 +83,7 @@ class Runner:
         self._segment: Segment | None = None
         self._device = Device(config.name, services)
         self._holder = Holder(config.name, services, self._send_frame, self._taken, self._after, self._lease_ends_at)
+        self._defence = Defence(self.engine, self._loop, self._carry_out)
         self.armed_for: float | None = None
         self._held: list[bytes] | None = None
         self._put_back = TokenBucket(rate_per_s=1, burst=10)
@@ -136,6 +136,8 @@ class Runner:
         if not self.link or self._device.being_made or self._closed.is_set():
             return
         plan = self._holder.plan = self._device.plan(self.config, self.link)
+        if self._segment:
+            self._segment.watch(self, plan.addresses)
         if plan.adopt:
             self._device.make(plan, self._made)
             return
@@ -250,10 +252,13 @@ class Runner:
         self.engine.hear_of_death(dead, self._loop.time())
         self._after()
 
-    def address_answered(self, address: str, mac: str) -> None:
-        if self.plan and address in self.plan.addresses:
+    def address_claimed(self, mac: str) -> None:
+        """Another host says that it has one of the addresses; our own MACs come back from some switches."""
+        if self.engine.state is not State.MASTER:
             self.engine.address_answered(mac)
             self._after()
+        elif self.plan and self.link and mac not in (self.plan.mac, self.link.mac):
+            self._defence.claimed(mac)
 
     def link_changed(self, link: Link | None) -> None:
         """The interface came up, went down, or is gone (None)."""
@@ -343,6 +348,10 @@ class Runner:
         """The members that are on record, by address."""
         return [peer.source for peer in self.engine.strict.peers.values()] if self.engine.strict else []
 
+    def believes(self, source: str) -> bool:
+        """Whether a packet from there was believed: of the master, of the last rival, or of a member on record."""
+        return any(seen and seen.source == source for seen in (self.engine.master, self.engine.rival)) or source in self.peer_sources()
+
     def peer_id(self, name: str) -> int | None:
         """The sender id of a member given by address or id."""
         peers = self.engine.strict.peers.values() if self.engine.strict else ()
@@ -395,7 +404,7 @@ class Runner:
                 self._segment.spread_death(effect)
             case ProbeAddress() if self._segment and self.plan:
                 for address in self.plan.addresses:
-                    self._segment.ask_address(address, self)
+                    self._segment.prober.ask_address(address)
             case _:
                 self._tell(effect)
 
@@ -482,16 +491,8 @@ class Runner:
 
     def _count_rejected(self, effect: PacketRejected) -> None:
         self.rejected[effect.reason] += 1
-        if effect.reason in _QUIET_REASONS:
-            _log.debug("%s: packet of %s rejected: %s %s", self.config.name, effect.source, effect.reason, effect.detail)
-        else:
-            self._services.rejected.record(
-                group=self.config.name,
-                reason=effect.reason,
-                source=effect.source,
-                detail=effect.detail,
-                interface=self.link.name if self.link else None,
-            )
+        told = {"group": self.config.name, "reason": effect.reason, "source": effect.source, "detail": effect.detail}
+        self._services.rejected.record(interface=self.link.name if self.link else None, **told)
 
     def _report(self, event: str, **fields: Any) -> None:
         interface = self.link.name if self.link else self.config.interface

@@ -12,19 +12,24 @@ from carp_protocol.errors import BadPacket
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
 from carp_sidecar.kernel.links import Link
-from carp_sidecar.wire.frames import Frame, ReceivedAdvert
+from carp_sidecar.wire.frames import ArpRequest, Frame, ReceivedAdvert
 from carp_sidecar.wire.probe import Prober
 from carp_sidecar.wire.sockets import Wire
 
 _log = logging.getLogger(__name__)
 
 
+_LOSS_GAP_S = 0.01
+"""Between two tellings of one flood: the shortest interval of adverts."""
+
+
 class Member(Protocol):
     """What a segment hands to a group."""
 
     def receive_packet(self, payload: bytes, origin: Origin) -> None: ...
+    def believes(self, source: str) -> bool: ...
     def receive_evidence(self, evidence: Evidence, source: str) -> None: ...
-    def address_answered(self, address: str, mac: str) -> None: ...
+    def address_claimed(self, mac: str) -> None: ...
     def hear_of_death(self, dead: MasterDead) -> None: ...
 
 
@@ -32,14 +37,16 @@ class Segment:
     """Open while a group uses its interface; raises WireFailed if the interface cannot be listened to."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, probe_port: int, own_addresses: Callable[[], Collection[str]]) -> None:
+        self._loop = loop
+        self._lost_told_at = 0.0
         self.index = link.index
         self.wire = Wire(link.name, link.index, link.mac)
         self.prober = Prober(loop, self.wire, probe_port, self._on_evidence)
         self._members: dict[int, Member] = {}
-        self._askers: dict[str, Member] = {}
-        """Who asked last whether anybody answers for an address."""
+        self._watchers: dict[str, Member] = {}
+        """Who wants to know whether anybody else has an address."""
         self._own_addresses = own_addresses
-        self.wire.start(loop, self._on_frame, self._on_rejected)
+        self.wire.start(loop, self._on_frame, self._on_rejected, self._on_lost)
 
     def join(self, vhid: int, member: Member) -> bool:
         """Hand the packets of ``vhid`` to ``member``; False if another group has that VHID here."""
@@ -48,17 +55,19 @@ class Segment:
     def leave(self, vhid: int) -> bool:
         """A group goes; closes the segment after the last one, and says so."""
         gone = self._members.pop(vhid, None)
-        self._askers = {address: member for address, member in self._askers.items() if member is not gone}
+        if self._members and gone:
+            self.watch(gone, ())
         if self._members:
             return False
         self.prober.close()
         self.wire.close()
         return True
 
-    def ask_address(self, address: str, member: Member) -> None:
-        """Ask whether anybody answers for ``address``; ``member`` hears of an answer."""
-        self._askers[address] = member
-        self.prober.ask_address(address)
+    def watch(self, member: Member, addresses: Collection[str]) -> None:
+        """``member`` hears from now on of everybody else who answers for one of ``addresses``, or claims it."""
+        others = {address: one for address, one in self._watchers.items() if one is not member}
+        self._watchers = others | dict.fromkeys(addresses, member)
+        self.wire.watch(self._watchers)
 
     def spread_death(self, dead: MasterDead) -> None:
         """One group found a host dead: the others that follow it need not wait until their own advert is late."""
@@ -77,14 +86,25 @@ class Segment:
             if member:
                 own = frame.source in self._own_addresses()
                 member.receive_packet(frame.payload, Origin(frame.source, frame.destination, frame.ttl, own))
+                if frame.source not in self.wire.known and member.believes(frame.source):
+                    self.wire.know(frame.source)
             return
-        self.prober.answered(frame.address, frame.mac)
-        asker = self._askers.get(frame.address)
-        if asker:
-            asker.address_answered(frame.address, frame.mac)
+        if not isinstance(frame, ArpRequest):
+            self.prober.answered(frame.address, frame.mac)
+        watcher = self._watchers.get(frame.address)
+        if watcher:
+            watcher.address_claimed(frame.mac)
 
     def _on_rejected(self, error: BadPacket) -> None:
         _log.debug("%s: frame rejected: %s", self.wire.name, error)
+
+    def _on_lost(self) -> None:
+        """Somebody floods this host with adverts that pretend to come from a member: what members said may be among the lost."""
+        now = self._loop.time()
+        if now >= self._lost_told_at + _LOSS_GAP_S:
+            self._lost_told_at = now
+            for source in list(self.wire.known):
+                self._on_evidence(Evidence.ADVERTS_LOST, source)
 
     def _on_evidence(self, evidence: Evidence, source: str) -> None:
         for member in list(self._members.values()):

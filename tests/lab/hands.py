@@ -97,7 +97,7 @@ class Ear:
         self.heard: list[frames.Frame] = []
         self.rejected: list[str] = []
         self.wire = host.namespace.call(Wire, "eth0", shown["ifindex"], self.mac)
-        self.wire.start(asyncio.get_running_loop(), self.heard.append, lambda why: self.rejected.append(why.reason))
+        self.wire.start(asyncio.get_running_loop(), self.heard.append, lambda why: self.rejected.append(why.reason), lambda: None)
 
     @property
     def payloads(self) -> list[bytes]:

@@ -1,6 +1,7 @@
 """The packet sockets on a real kernel: what the filter lets pass, two masters with one virtual MAC, unicast."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -54,11 +55,16 @@ def test_two_masters_with_one_virtual_mac_hear_each_other_and_not_themselves(lab
     with_ears(lab, work)
 
 
-def test_the_filter_lets_only_what_concerns_us_pass(lab: Lab) -> None:
+def _readdressed(mac: bytes, frame: bytes) -> bytes:
+    return mac + frame[6:]
+
+
+def test_the_filters_let_only_what_concerns_us_pass(lab: Lab) -> None:
     async def work(one: Ear, two: Ear) -> None:
         advert = frames.AdvertHeader(two.mac, "10.77.0.2").frame(b"advert")
         tagged = advert[:12] + bytes.fromhex("81000005") + advert[12:]
         prioritised = frames.AdvertHeader(two.mac, "10.77.0.2").frame(b"priority")
+        to_us = partial(_readdressed, frames.mac_to_bytes(one.mac))
         udp = bytearray(advert)
         udp[23] = 17
         later_fragment = bytearray(advert)
@@ -71,14 +77,32 @@ def test_the_filter_lets_only_what_concerns_us_pass(lab: Lab) -> None:
             frames.neighbor_solicitation(two.mac, "fe80::2", "fd77::77"),
             prioritised[:12] + bytes.fromhex("8100e000") + prioritised[12:],
             frames.gratuitous_arp_reply(two.mac, "10.77.0.2"),
+            to_us(frames.gratuitous_arp_reply(two.mac, "10.77.0.2")),
             frames.unsolicited_neighbor_advert(two.mac, "fd77::2", router=False),
+            to_us(frames.unsolicited_neighbor_advert(two.mac, "fd77::2", router=False)),
             advert,
         ):
             assert two.wire.send(frame)
-        await until(lambda: b"advert" in one.payloads)
-        assert [type(frame).__name__ for frame in one.heard] == ["ReceivedAdvert", "ArpReply", "NeighborAdvert", "ReceivedAdvert"]
+        await until(lambda: len(one.heard) == 4)
+        assert sorted(type(frame).__name__ for frame in one.heard) == ["ArpReply", "NeighborAdvert", "ReceivedAdvert", "ReceivedAdvert"]
         assert one.rejected == []
         assert two.heard == []
+        one.heard.clear()
+        one.wire.watch([lab["b"].address(4), lab["b"].address(6)])
+        one.wire.know("10.77.0.2")
+        for frame in (
+            frames.gratuitous_arp_request(two.mac, "10.77.0.2"),
+            frames.gratuitous_arp_request(two.mac, "10.77.0.3"),
+            frames.unsolicited_neighbor_advert(two.mac, "fd77::2", router=False),
+            frames.unsolicited_neighbor_advert(two.mac, "fd77::3", router=False),
+            frames.AdvertHeader(two.mac, "10.77.0.3").frame(b"stranger"),
+            frames.AdvertHeader(two.mac, "fe80::3").frame(b"stranger"),
+            advert,
+        ):
+            assert two.wire.send(frame)
+        await until(lambda: len(one.heard) == 5)
+        assert sorted(type(frame).__name__ for frame in one.heard) == ["ArpRequest", "NeighborAdvert", *["ReceivedAdvert"] * 3]
+        assert sorted(one.payloads) == [b"advert", b"stranger", b"stranger"]
 
     with_ears(lab, work)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from carp_protocol.errors import BadPacket
 from carp_sidecar.wire import frames
-from carp_sidecar.wire.frames import AdvertHeader, ArpReply, NeighborAdvert, ReceivedAdvert, decode_frame_untrusted
+from carp_sidecar.wire.frames import AdvertHeader, ArpReply, ArpRequest, NeighborAdvert, ReceivedAdvert, decode_frame_untrusted
 from vectors import pcap
 
 VMAC = "00:00:5e:00:01:07"
@@ -134,7 +134,8 @@ def test_arp_frames() -> None:
     assert request[:20] + request[22:] == reply[:20] + reply[22:]
     assert request[32:38] == bytes(6), "the target MAC is zero"
     assert decode_frame_untrusted(reply) == ArpReply("10.0.0.9", VMAC, VMAC)
-    assert reason(request) == "unexpected-frame"
+    assert decode_frame_untrusted(request) == ArpRequest("10.0.0.9", VMAC, VMAC)
+    assert reason(request[:21] + b"\3" + request[22:]) == "unexpected-frame"
     assert reason(reply[:14] + b"\0\x06" + reply[16:]) == "bad-arp"
 
 

@@ -3,11 +3,13 @@
 A program is written as (label, code, operand, if true, if false) and assembled here; falling through needs no label.
 """
 
-__all__ = ["attach", "carp_filter", "drop_all", "kernel_change_filter"]
+__all__ = ["MATCHED_ADDRESSES", "advert_filter", "attach", "claim_filter", "drop_all", "kernel_change_filter"]
 
 import array
 import socket
 import struct
+from collections.abc import Collection
+from ipaddress import ip_address
 from typing import NamedTuple
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h; the socket module does not name it
@@ -21,6 +23,7 @@ _LD_WORD_X = 0x40
 _LDX_IMM = 0x01
 _LDX_MEM = 0x61
 _STORE = 0x02
+_JUMP = 0x05
 _EQUAL = 0x15
 _EQUAL_X = 0x1D
 _ANY_BIT = 0x45
@@ -30,6 +33,8 @@ _NETLINK_ATTRIBUTE = 0xFFFFF000 + 12  # SKF_AD_OFF + SKF_AD_NLATTR: A = offset o
 _VLAN_TAG = 0xFFFFF000 + 44  # SKF_AD_OFF + SKF_AD_VLAN_TAG
 
 _WHOLE_FRAME = 0xFFFF  # bytes to keep: no IP packet is longer
+MATCHED_ADDRESSES = 64
+"""What a filter compares with: 9 instructions for each of IPv6, of which a kernel grants a socket about 2000 (net.core.optmem_max)."""
 
 
 class _Step(NamedTuple):
@@ -46,10 +51,12 @@ def _assemble(steps: list[_Step]) -> bytes:
     def distance(number: int, label: str) -> int:
         return places[label] - number - 1 if label else 0
 
-    return b"".join(
-        struct.pack("=HBBI", step.code, distance(number, step.if_true), distance(number, step.if_false), step.operand)
-        for number, step in enumerate(steps)
-    )
+    def encoded(number: int, step: _Step) -> bytes:
+        if step.code == _JUMP:  # the only one that reaches further than 255 instructions
+            return struct.pack("=HBBI", _JUMP, 0, 0, distance(number, step.if_true))
+        return struct.pack("=HBBI", step.code, distance(number, step.if_true), distance(number, step.if_false), step.operand)
+
+    return b"".join(encoded(number, step) for number, step in enumerate(steps))
 
 
 def _as_loaded(layout: str, value: int) -> int:
@@ -57,31 +64,97 @@ def _as_loaded(layout: str, value: int) -> int:
     return int.from_bytes(struct.pack(layout, value), "big")
 
 
-def carp_filter() -> bytes:
-    """Lets pass, untagged or priority-tagged only: protocol 112, ARP replies and neighbour advertisements."""
+def _untagged() -> list[_Step]:
+    """Drop what belongs to a VLAN; VLAN 0 only carries a priority and is ours."""
+    return [_Step("", _LD_WORD, _VLAN_TAG), _Step("", _ANY_BIT, 0x0FFF, "drop"), _Step("", _LD_HALF, 12)]
+
+
+def _verdicts() -> list[_Step]:
+    return [_Step("keep", _RETURN, _WHOLE_FRAME), _Step("drop", _RETURN, 0)]
+
+
+def _branch(place: int, version: int, addresses: Collection[str], found: str, missing: str) -> list[_Step]:
+    """Go to ``found`` if one of the addresses of this family is at ``place`` of the frame, else to ``missing``."""
+    steps: list[_Step] = []
+    packed = [address.packed for address in map(ip_address, addresses) if address.version == version]
+    for number, address in enumerate(packed):
+        following = f"{version}/{number + 1}"
+        for word in range(0, len(address), 4):
+            label = f"{version}/{number}" if word == 0 else ""
+            steps.append(_Step(label, _LD_WORD, place + word))
+            steps.append(_Step("", _EQUAL, int.from_bytes(address[word : word + 4], "big"), "", following))
+        steps.append(_Step("", _JUMP, 0, found))
+    return [*steps, _Step(f"{version}/{len(packed)}", _JUMP, 0, missing)]
+
+
+def advert_filter(sources: Collection[str], *, among: bool) -> bytes:
+    """Lets pass, untagged or priority-tagged only, protocol 112: what comes from one of ``sources``, or (not ``among``) from any other."""
+    found, missing = ("keep", "drop") if among else ("drop", "keep")
     return _assemble(
         [
-            _Step("", _LD_WORD, _VLAN_TAG),
-            _Step("", _ANY_BIT, 0x0FFF, "drop"),  # VLAN 0 only carries a priority and is ours
-            _Step("", _LD_HALF, 12),
+            *_untagged(),
             _Step("", _EQUAL, 0x0800, "ipv4"),
-            _Step("", _EQUAL, 0x86DD, "ipv6"),
-            _Step("", _EQUAL, 0x0806, "arp", "drop"),
-            _Step("arp", _LD_HALF, 20),
-            _Step("", _EQUAL, 2, "keep", "drop"),
+            _Step("", _EQUAL, 0x86DD, "", "neither"),
+            _Step("", _LD_BYTE, 20),
+            _Step("", _EQUAL, 112, "ipv6"),
+            _Step("neither", _RETURN, 0),
             _Step("ipv4", _LD_BYTE, 23),
-            _Step("", _EQUAL, 112, "", "drop"),
+            _Step("", _EQUAL, 112, "", "later"),
             _Step("", _LD_HALF, 20),
-            _Step("", _ANY_BIT, 0x1FFF, "drop", "keep"),  # a later fragment holds no header
-            _Step("ipv6", _LD_BYTE, 20),
-            _Step("", _EQUAL, 112, "keep"),
-            _Step("", _EQUAL, 58, "", "drop"),
-            _Step("", _LD_BYTE, 54),
-            _Step("", _EQUAL, 136, "keep", "drop"),
-            _Step("keep", _RETURN, _WHOLE_FRAME),
-            _Step("drop", _RETURN, 0),
+            _Step("", _ANY_BIT, 0x1FFF, "", "first"),  # a later fragment holds no header
+            _Step("later", _RETURN, 0),
+            *_labelled("first", _branch(26, 4, sources, found, missing)),
+            *_labelled("ipv6", _branch(22, 6, sources, found, missing)),
+            *_verdicts(),
         ]
     )
+
+
+def claim_filter(mac: bytes, addresses: Collection[str]) -> bytes:
+    """Lets pass, untagged or priority-tagged only: ARP replies and neighbour advertisements to ``mac``, and claims of ``addresses``.
+
+    A claim is an ARP packet whose sender has the address, or a neighbour advertisement of it. Of more than MATCHED_ADDRESSES
+    addresses, every reply and advertisement passes.
+    """
+    many = len(addresses) > MATCHED_ADDRESSES
+    high, low = int.from_bytes(mac[:4], "big"), int.from_bytes(mac[4:], "big")
+    return _assemble(
+        [
+            *_untagged(),
+            _Step("", _EQUAL, 0x0806, "arp"),
+            _Step("", _EQUAL, 0x86DD, "", "neither"),
+            _Step("", _LD_BYTE, 20),
+            _Step("", _EQUAL, 58, "", "neither"),
+            _Step("", _LD_BYTE, 54),
+            _Step("", _EQUAL, 136, "advertisement"),
+            _Step("neither", _RETURN, 0),
+            _Step("arp", _LD_HALF, 20),
+            _Step("", _EQUAL, 2, "reply", "ipv4"),
+            *_addressed("reply", high, low, "ipv4", many=many),
+            *_labelled("ipv4", _branch(28, 4, () if many else addresses, "keep", "drop")),
+            *_addressed("advertisement", high, low, "ipv6", many=many),
+            *_labelled("ipv6", _branch(62, 6, () if many else addresses, "keep", "drop")),
+            *_verdicts(),
+        ]
+    )
+
+
+def _addressed(label: str, high: int, low: int, otherwise: str, *, many: bool) -> list[_Step]:
+    """Keep what is addressed to this MAC, or everything."""
+    if many:
+        return [_Step(label, _RETURN, _WHOLE_FRAME)]
+    return [
+        _Step(label, _LD_WORD, 0),
+        _Step("", _EQUAL, high, "", otherwise),
+        _Step("", _LD_HALF, 4),
+        _Step("", _EQUAL, low, "", otherwise),
+        _Step("", _RETURN, _WHOLE_FRAME),
+    ]
+
+
+def _labelled(label: str, steps: list[_Step]) -> list[_Step]:
+    """The steps, which begin at ``label``."""
+    return [_Step(label, _JUMP, 0, steps[0].label), *steps]
 
 
 def kernel_change_filter(lease_s: int) -> bytes:

@@ -14,6 +14,7 @@ __all__ = [
     "PROTOCOL_CARP",
     "AdvertHeader",
     "ArpReply",
+    "ArpRequest",
     "Frame",
     "NeighborAdvert",
     "ReceivedAdvert",
@@ -89,6 +90,14 @@ class ArpReply(NamedTuple):
     """The Ethernet source, which may differ from ``mac``."""
 
 
+class ArpRequest(NamedTuple):
+    """Somebody asks, and says in passing that its own ``address`` is at ``mac``; an announcement asks for itself."""
+
+    address: str
+    mac: str
+    source_mac: str
+
+
 class NeighborAdvert(NamedTuple):
     """Somebody says that the IPv6 ``address`` is at ``mac`` (the Ethernet source if the option is missing)."""
 
@@ -98,7 +107,8 @@ class NeighborAdvert(NamedTuple):
     solicited: bool
 
 
-Frame = ReceivedAdvert | ArpReply | NeighborAdvert
+_ARP_KINDS: dict[int, type[ArpReply | ArpRequest]] = {_ARP_REQUEST: ArpRequest, _ARP_REPLY: ArpReply}
+Frame = ReceivedAdvert | ArpReply | ArpRequest | NeighborAdvert
 
 
 def mac_to_bytes(mac: str) -> bytes:
@@ -211,7 +221,7 @@ def unsolicited_neighbor_advert(mac: str, address: str, *, router: bool) -> byte
 
 
 def decode_frame_untrusted(frame: bytes) -> Frame:
-    """An advert, an ARP reply or a neighbour advertisement; raises only BadPacket."""
+    """An advert, ARP or a neighbour advertisement; raises only BadPacket."""
     if len(frame) < _ETHERNET.size:
         raise BadPacket("truncated", f"{len(frame)} bytes are no Ethernet frame")
     _, source_mac, ethertype = _ETHERNET.unpack_from(frame)
@@ -314,12 +324,13 @@ def _decode_neighbor_advert_untrusted(body: bytes, hop_limit: int, ends: bytes, 
     )
 
 
-def _decode_arp_untrusted(packet: bytes, source_mac: bytes) -> ArpReply:
+def _decode_arp_untrusted(packet: bytes, source_mac: bytes) -> ArpReply | ArpRequest:
     if len(packet) < _ARP.size:
         raise BadPacket("truncated", f"ARP of {len(packet)} bytes")
     hardware, protocol, mac_length, address_length, operation, mac, sender, _, _ = _ARP.unpack_from(packet)
     if (hardware, protocol, mac_length, address_length) != (1, _ETHERTYPE_IPV4, 6, 4):
         raise BadPacket("bad-arp", "not Ethernet and IPv4")
-    if operation != _ARP_REPLY:
+    kind = _ARP_KINDS.get(operation)
+    if kind is None:
         raise BadPacket("unexpected-frame", f"ARP operation {operation}")
-    return ArpReply(address=inet_ntop(AF_INET, sender), mac=mac_from_bytes(mac), source_mac=mac_from_bytes(source_mac))
+    return kind(address=inet_ntop(AF_INET, sender), mac=mac_from_bytes(mac), source_mac=mac_from_bytes(source_mac))

@@ -1,4 +1,7 @@
-"""The sockets of one interface: frames in through a filter, frames and unicast adverts out. Knows no group.
+"""The sockets of one interface: frames in through filters, frames and unicast adverts out. Knows no group.
+
+What comes in waits in three queues, so that no flood displaces what an election lives on: adverts of hosts that proved to know
+a key, adverts of all others, claims of addresses. The kernel sorts; the last two are read at a limited pace.
 
 Receiving taps the interface before everything else: before a macvlan of ours that may hold the sender's MAC, and before
 the host's firewall. Nothing here blocks, and no error of the network reaches the caller as an exception.
@@ -14,7 +17,8 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -31,11 +35,13 @@ from carp_sidecar.wire.frames import (
     PROTOCOL_CARP,
     Frame,
     decode_frame_untrusted,
+    mac_to_bytes,
 )
 
 log = logging.getLogger(__name__)
 
 DRAIN_LIMIT = 64  # frames for each turn of the loop: 4 us for each, so timers are late by 0.3 ms at most
+STRANGERS_PAUSE_S = 0.002  # after so many frames of strangers at once: a flood costs a third of a core, no more
 RECEIVE_BUFFER = 1 << 20  # bytes: bursts of 1000 adverts survive; the default of 212992 lost two thirds of them
 FRAME_LIMIT = 1 << 16  # bytes: the largest IP packet, an offloading interface may hand up that much
 CONTROL_PRIORITY = 7  # TC_PRIO_CONTROL: first band of the default queue, before bulk traffic of a busy host
@@ -44,11 +50,13 @@ _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263  # linux/socket.h, linux/if_packet.h
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_MR_MULTICAST = 0
+_PACKET_STATISTICS = 6
 _PACKET_IGNORE_OUTGOING = 23  # since 4.20
 _IP_MTU_DISCOVER = 10  # linux/in.h, linux/in6.h
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DO = 2
 _IP_PKTINFO = 8
+_STATISTICS = struct.Struct("=II")  # packets and, of these, dropped since they were last asked for
 
 OnFrame = Callable[[Frame], None]
 OnRejected = Callable[[BadPacket], None]
@@ -67,32 +75,69 @@ class Wire:
         self.mac = mac
         self.errors: Counter[str] = Counter()
         """Errors of sending and receiving by their name, such as ENOBUFS."""
+        self.known: set[str] = set()
+        """Whose adverts have a queue of their own: the first so many that proved to know a key."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_frame: OnFrame = _ignore
         self._on_rejected: OnRejected = _ignore
+        self._on_lost: Callable[[], None] = lambda: None
         with contextlib.ExitStack() as undo:
             try:
-                self._packets = undo.enter_context(_open_packets(name, index))
+                self._known = undo.enter_context(_open_packets(name, index, bpf.advert_filter((), among=True)))
+                self._strangers = undo.enter_context(_open_packets(name, index, bpf.advert_filter((), among=False)))
+                self._claims = undo.enter_context(_open_packets(name, index, bpf.claim_filter(mac_to_bytes(mac), ())))
                 self._raw = {version: undo.enter_context(_open_raw(version, name)) for version in _families()}
                 self._members = [undo.enter_context(member) for member in _join_groups(name, index)]
             except OSError as error:
                 raise WireFailed(f"interface {name} cannot be listened to ({error.strerror}): NET_RAW and NET_ADMIN are needed") from None
             self._sockets = undo.pop_all()
 
-    def start(self, loop: asyncio.AbstractEventLoop, on_frame: OnFrame, on_rejected: OnRejected) -> None:
-        """Hands every frame that passes the filter to ``on_frame``, or why not to ``on_rejected``."""
-        self._loop, self._on_frame, self._on_rejected = loop, on_frame, on_rejected
-        loop.add_reader(self._packets, self._read)
+    def start(self, loop: asyncio.AbstractEventLoop, on_frame: OnFrame, on_rejected: OnRejected, on_lost: Callable[[], None]) -> None:
+        """Hands every frame that passes a filter to ``on_frame``, or why not to ``on_rejected``.
 
-    def _read(self) -> None:
+        ``on_lost`` is called when adverts of known hosts came faster than they could be read.
+        """
+        self._loop, self._on_frame, self._on_rejected, self._on_lost = loop, on_frame, on_rejected, on_lost
+        loop.add_reader(self._known, self._read_known)
+        for queue in (self._strangers, self._claims):
+            loop.add_reader(queue, self._read_slowly, queue)
+
+    def know(self, source: str) -> None:
+        """Give the adverts of ``source`` a queue of their own, which nobody floods who does not use its address."""
+        if source in self.known or len(self.known) >= bpf.MATCHED_ADDRESSES:
+            return
+        self.known.add(source)
+        bpf.attach(self._known, bpf.advert_filter(self.known, among=True))  # first: rather twice than never
+        bpf.attach(self._strangers, bpf.advert_filter(self.known, among=False))
+
+    def watch(self, addresses: Collection[str]) -> None:
+        """Hand up every claim of one of ``addresses`` from now on."""
+        bpf.attach(self._claims, bpf.claim_filter(mac_to_bytes(self.mac), addresses))
+
+    def _read_known(self) -> None:
+        if self._read(self._known) and _STATISTICS.unpack(self._known.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size))[1]:
+            self._on_lost()
+
+    def _read_slowly(self, queue: socket.socket) -> None:
+        """Rest after a full turn, unless nobody is known yet and a stranger may be the master."""
+        if self._read(queue) and self.known and self._loop:
+            self._loop.remove_reader(queue)
+            self._loop.call_later(STRANGERS_PAUSE_S, partial(self._resume, queue))
+
+    def _resume(self, queue: socket.socket) -> None:
+        if self._loop:
+            self._loop.add_reader(queue, self._read_slowly, queue)
+
+    def _read(self, queue: socket.socket) -> bool:
+        """Whether there may be more."""
         for _ in range(DRAIN_LIMIT):
             try:
-                frame = self._packets.recv(FRAME_LIMIT)
+                frame = queue.recv(FRAME_LIMIT)
             except BlockingIOError:
-                return
+                return False
             except OSError as error:  # ENETDOWN once when the interface goes down; the socket lives on
                 self._count(error)
-                return
+                return False
             try:
                 received = decode_frame_untrusted(frame)
             except BadPacket as reason:
@@ -100,12 +145,13 @@ class Wire:
             else:
                 self._on_frame(received)
             if self._loop is None:  # closed by what it was told
-                return
+                return False
+        return True
 
     def send(self, frame: bytes) -> bool:
         """Sends a whole Ethernet frame; False if it did not leave, the reason is counted in ``errors``."""
         try:
-            self._packets.send(frame)
+            self._known.send(frame)
         except OSError as error:
             self._count(error)
             return False
@@ -140,7 +186,8 @@ class Wire:
     def close(self) -> None:
         """Leaves the groups and closes everything."""
         if self._loop is not None:
-            self._loop.remove_reader(self._packets)
+            for queue in (self._known, self._strangers, self._claims):
+                self._loop.remove_reader(queue)
             self._loop = None
         self._sockets.close()
 
@@ -153,11 +200,11 @@ def _families() -> list[int]:
     return [4, 6] if Path("/proc/net/if_inet6").exists() else [4]
 
 
-def _open_packets(name: str, index: int) -> socket.socket:
+def _open_packets(name: str, index: int, program: bytes) -> socket.socket:
     # Protocol 0 receives nothing until bind: no frame can slip in before the filter is attached.
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
-        bpf.attach(packets, bpf.carp_filter())
+        bpf.attach(packets, program)
         widen(packets, receive=RECEIVE_BUFFER)
         packets.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, CONTROL_PRIORITY)
         packets.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)

@@ -50,6 +50,28 @@ def test_a_process_that_answers_lives_and_is_reminded_twice() -> None:
     assert ask_until_verdict(calibrated(HOST, PROCESS), HOST, PROCESS) == (3, None, 2.75)
 
 
+def test_a_master_whose_adverts_drown_is_asked_anew_instead_of_succeeded_as_long_as_it_answers() -> None:
+    suspicion = calibrated(HOST, PROCESS)
+    ask_until_verdict(suspicion, HOST, PROCESS)
+    assert not suspicion.is_drowned(3.0), "nothing was lost here: the dead time is over"
+    suspicion.receive_evidence(Evidence.ADVERTS_LOST)
+    assert suspicion.is_drowned(3.0)
+    assert ask_until_verdict(suspicion, HOST, PROCESS)[1] is None
+    assert suspicion.is_drowned(6.0)
+    asked, verdict, when = ask_until_verdict(suspicion)
+    assert (asked, verdict) == (4, Reason.MASTER_HOST_DEAD)
+    assert when < 6.1, "and then its host dies"
+    assert not suspicion.is_drowned(9.0)
+
+
+def test_losses_before_an_advert_that_was_heard_excuse_nobody() -> None:
+    suspicion = calibrated(HOST, PROCESS)
+    suspicion.receive_evidence(Evidence.ADVERTS_LOST)
+    suspicion.heard_advert(1.0, 1.0)
+    ask_until_verdict(suspicion, HOST, PROCESS)
+    assert not suspicion.is_drowned(4.0)
+
+
 def test_a_host_that_answers_alone_is_left_to_the_dead_time() -> None:
     assert ask_until_verdict(calibrated(HOST, PROCESS), HOST)[:2] == (4, None)
 
