@@ -12,6 +12,7 @@ from carp_operator.api.group import CarpGroup
 from carp_operator.api.group_schema import MAX_LISTED_MEMBERS
 from carp_operator.api.node import CarpNode, GroupReport, Node
 from carp_operator.api.reasons import ConditionType, Reason
+from carp_protocol.config import Mode
 
 from .decision import Decision
 from .masters import Masters
@@ -23,6 +24,7 @@ Complaint = tuple[Reason, str, str]
 
 _READY_STATES = {"Master", "Backup", "Handover"}
 _SHOWN_NODES = 5
+_COMPATIBLE_IS_WEAK = "; Compatible mode: whoever records one advert can take the address"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +169,9 @@ def _not_ready(picture: Picture, name: str) -> tuple[str, str] | None:
 
 def _accepted(picture: Picture) -> Condition:
     if picture.refusal is None:
-        return Condition(
-            ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"runs with VHID {picture.running['vhid']} on {_nodes(list(picture.members))}"
-        )
+        sentence = f"runs with VHID {picture.running['vhid']} on {_nodes(list(picture.members))}"
+        weak = _COMPATIBLE_IS_WEAK if picture.group.mode is Mode.COMPATIBLE else ""
+        return Condition(ConditionType.ACCEPTED, True, Reason.ACCEPTED, sentence + weak)
     kept = "; the version before goes on running" if picture.running else ""
     return Condition(ConditionType.ACCEPTED, False, picture.refusal.reason, picture.refusal.message + kept)
 

@@ -72,7 +72,7 @@ _FAMILIES = (
     _Family(
         CounterMetricFamily,
         "carp_address_conflicts",
-        "Times a host that sends no adverts answered for an address of the group when this member took it.",
+        "Times a host that sends no adverts answered for an address of the group, or claimed it, while this member took or held it.",
         _single(lambda g: g["address_conflicts"]),
     ),
     _Family(GaugeMetricFamily, "carp_demotion", "Sum of the demotions of the group.", _single(lambda g: g["demotion"]["total"])),

@@ -206,3 +206,12 @@ def test_of_many_members_the_best_are_listed_and_all_are_counted() -> None:
     cluster.settle()
     status = cluster.status("web")
     assert (len(status["members"]), status["memberCount"], status["summary"]["members"]) == (64, 70, "70/70")
+
+
+def test_a_group_in_compatible_mode_says_what_it_gives_up() -> None:
+    cluster = Cluster()
+    cluster.apply_group("web", authentication={"mode": "Compatible"})
+    cluster.apply_group("db", "10.77.0.101")
+    cluster.settle()
+    weak = "; Compatible mode: whoever records one advert can take the address"
+    assert [cluster.condition(name, "Accepted")[2].endswith(weak) for name in ("web", "db")] == [True, False]
