@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 RUN    := $(PY) tests/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-micro bench-cluster soak chaos cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage sbom lock clean programs
+.PHONY: help demo test kubernetes check lint format fuzz bench bench-scale bench-simulation bench-apply bench-costs bench-flood bench-micro bench-cluster soak chaos cluster cluster-down cluster-shell cluster-kill cluster-boot pages coverage sbom lock clean programs
 
 help: ## this list
 	@echo "kubecarp: virtual IP addresses that survive the death of their host"
@@ -67,6 +67,9 @@ bench-apply: $(VENV)/.all ## measure the time from kubectl apply to an answer, a
 
 bench-costs: $(VENV)/.all ## measure what a sidecar costs: processor, memory, packets, and write docs/bench (a quarter of an hour)
 	@PYTHONPATH=sidecar:tests $(PY) -m bench.load
+
+bench-flood: $(VENV)/.all programs ## flood members with forged adverts, and write docs/bench (a minute)
+	@PYTHONPATH=sidecar:tests $(PY) -m bench.flood
 
 bench-micro: $(VENV)/.all ## measure the packet path and the engine alone, and write docs/bench (seconds)
 	@PYTHONPATH=sidecar:tests $(PY) -m bench.micro
