@@ -17,6 +17,8 @@ _SECONDS = {"ms": (1, 1000), "s": (1, 1), "m": (60, 1), "h": (3600, 1)}
 """Multiply, divide: 9 * 0.001 is not 0.009, but 9 / 1000 is."""
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _MAX_TEXT = 4096
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""What no path, argument or line of a log can hold: the end of a string in C, and halves of characters, which JSON can spell."""
 
 
 def parse_duration_s(text: str) -> float:
@@ -83,7 +85,7 @@ class Fields:
             if key not in self._seen:
                 near = difflib.get_close_matches(str(key), self._seen, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(self._seen))}"
-                self.problem(str(key), f"unknown key; {hint}")
+                self.problem(_UNWRITABLE.sub("?", str(key)), f"unknown key; {hint}")
 
     def ignore(self, *keys: str) -> None:
         """Keys about which a problem was reported already."""
@@ -101,14 +103,14 @@ class Fields:
 
     def text(self, key: str, default: str) -> str:
         value = self._get(key, default)
-        if isinstance(value, str) and len(value) <= _MAX_TEXT and "\0" not in value:
-            return value
+        if _is_usable_text(value):
+            return str(value)
         self.problem(key, f"is {_kind(value)}; write it as text in quotes")
         return default
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._get(key, [])
-        if isinstance(value, list) and all(isinstance(item, str) and len(item) <= _MAX_TEXT for item in value):
+        if isinstance(value, list) and all(map(_is_usable_text, value)):
             return tuple(value)
         self.problem(key, f'is {_kind(value)}; write it as a list of texts, such as ["a", "b"]')
         return ()
@@ -161,6 +163,12 @@ class Fields:
         return self._table.get(key, default)
 
 
+def _is_usable_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _MAX_TEXT and not _UNWRITABLE.search(value)
+
+
 def _kind(value: object) -> str:
     kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a table"}
+    if isinstance(value, str) and not _is_usable_text(value):
+        return f"text of more than {_MAX_TEXT} characters, or with one that cannot be written"
     return kinds.get(type(value), type(value).__name__)

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 _MAX_BYTES = 1_048_576
 """255 groups with demotions are below 64 KiB."""
 _EPOCH_LIMIT = 2**32 - 1
+_MAX_DEMOTION = 254
+"""The most that ``demote`` takes."""
 
 
 class StateDirInUse(CarpError):
@@ -110,5 +112,7 @@ def _decode(document: dict[str, Any]) -> State:
     sender_id, epoch = document["sender_id"], document["epoch"]
     if type(sender_id) is not int or type(epoch) is not int or not 0 < sender_id < 2**64 or not 0 <= epoch <= _EPOCH_LIMIT:
         raise ValueError("identity")
-    demotions = {str(group): None if amount is None else int(amount) for group, amount in document["demotions"].items()}
+    demotions: dict[str, int | None] = dict(document["demotions"].items())
+    if not all(amount is None or (type(amount) is int and 0 < amount <= _MAX_DEMOTION) for amount in demotions.values()):
+        raise ValueError("demotions")
     return State(sender_id, epoch, demotions)

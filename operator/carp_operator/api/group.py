@@ -125,7 +125,7 @@ def read_group(body: Mapping[str, Any]) -> CarpGroup:
             handover=_read_handover(annotations.get(HANDOVER_ANNOTATION)),
             status=_read_status(body.get("status") or {}),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         name = metadata.get("name", "without a name")
         raise BadObject(f"CarpGroup {name} cannot be read: {type(error).__name__}: {error}") from error
 

@@ -108,7 +108,7 @@ def read_node(body: Mapping[str, Any]) -> Node:
             maintenance=(metadata.get("annotations") or {}).get(MAINTENANCE_ANNOTATION, "").lower() in {"true", "on", "yes"},
             addresses=tuple(str(ip_address(address)) for address in addresses),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadObject(f"a Node cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -131,7 +131,7 @@ def read_carp_node(body: Mapping[str, Any], before: CarpNode | None = None) -> C
             interfaces=tuple(sorted((_read_interface(entry) for entry in status.get("interfaces") or ()), key=lambda one: one.name)),
             groups={entry["name"]: _read_report(entry, known.get(entry["name"])) for entry in status.get("groups") or ()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadObject(f"a CarpNode cannot be read: {type(error).__name__}: {error}") from error
 
 

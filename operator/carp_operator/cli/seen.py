@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from carp_operator.api.errors import BadObject
 from carp_operator.api.group import parse_time
 from carp_operator.api.node import CarpNode, Node
 from carp_protocol.config import Dialect, Mode, PeerMode
@@ -116,7 +117,14 @@ class Snapshot:
 
 
 def see_group(body: Mapping[str, Any]) -> GroupSeen:
-    """The group in an object of the API server."""
+    """The group in an object of the API server; raises BadObject."""
+    try:
+        return _see_group(body)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BadObject(f"a CarpGroup cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _see_group(body: Mapping[str, Any]) -> GroupSeen:
     metadata, spec, status = (body.get(key) or {} for key in ("metadata", "spec", "status"))
     authentication, master = spec.get("authentication") or {}, status.get("master") or {}
     members = tuple(_see_member(entry) for entry in status.get("members") or ())

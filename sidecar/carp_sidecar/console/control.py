@@ -149,7 +149,8 @@ def _amount(document: dict[str, Any]) -> int | None:
 
 
 def _line(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=str).encode() + b"\n"
+    # Half a character, which a request can name and no encoding can write, becomes the escape that JSON has for it.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=str).encode(errors="backslashreplace") + b"\n"
 
 
 def _refusal(sentence: str, **fields: Any) -> dict[str, Any]:

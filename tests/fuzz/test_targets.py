@@ -1,0 +1,70 @@
+"""Every door with every input that was kept, with mutations that hypothesis makes of them, and for a moment with atheris."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzz.targets import TARGETS, seeds
+
+HERE = Path(__file__).resolve().parent
+RUNS = 300
+DRIVEN = ("strict", "json", "control")
+"""Each start of atheris costs a second and more; ``make fuzz`` drives all."""
+NAMES = pytest.mark.parametrize("name", TARGETS)
+
+
+def kept(name: str) -> list[bytes]:
+    """Regressions first, then what reaches far."""
+    return [path.read_bytes() for folder in ("regressions", "corpus") for path in sorted((HERE / folder / name).glob("*"))]
+
+
+def regressions() -> list[Path]:
+    return sorted((HERE / "regressions").glob("*/*"))
+
+
+@pytest.mark.parametrize("path", regressions(), ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_what_was_found_once(path: Path) -> None:
+    TARGETS[path.parent.name].run(path.read_bytes())
+
+
+@NAMES
+def test_what_is_kept(name: str) -> None:
+    assert kept(name), "no corpus: make fuzz makes one"
+    for data in [*seeds(name), *kept(name)]:
+        TARGETS[name].run(data)
+
+
+def mutated(samples: list[bytes]) -> st.SearchStrategy[bytes]:
+    """A sample with some bytes altered, cut off or added."""
+
+    def apply(sample: bytes, changes: list[tuple[int, int]], cut: int, tail: bytes) -> bytes:
+        data = bytearray(sample)
+        for at, value in changes:
+            if data:
+                data[at % len(data)] = value
+        return bytes(data[: max(0, len(data) - cut)]) + tail
+
+    changes = st.lists(st.tuples(st.integers(0, 4096), st.integers(0, 255)), max_size=6)
+    return st.builds(apply, st.sampled_from(samples), changes, st.integers(0, 40), st.binary(max_size=32))
+
+
+@NAMES
+@given(data=st.data())
+def test_what_is_nearly_right(name: str, data: st.DataObject) -> None:
+    TARGETS[name].run(data.draw(st.one_of(st.binary(max_size=200), mutated([*seeds(name), *kept(name)]))))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this Python or machine")
+@pytest.mark.parametrize("name", DRIVEN)
+def test_atheris_drives(name: str, tmp_path: Path) -> None:
+    for number, seed in enumerate(seeds(name)):
+        (tmp_path / str(number)).write_bytes(seed)
+    command = [sys.executable, str(HERE / "driver.py"), name, str(tmp_path), f"-runs={RUNS}", f"-artifact_prefix={tmp_path}/", "-seed=1"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "cov: " in done.stderr, "nothing is watched for coverage"
