@@ -106,6 +106,7 @@ def page(document: Document) -> str:
     found = slopes(document)
     failovers = document.get("failovers", 0)
     said = [ABOUT.format(**{"groups": 0, "every_s": 0} | document), *_summary(document, found), ""]
+    said += [document["note"], ""] if "note" in document else []
     said += ["![What the long-lived sidecars held](soak.svg)", "", JUDGED.format(warm_up=WARM_UP, confidence=CONFIDENCE)]
     said += ["| host | what | first | last | least | most | per hour | verdict |", "|" + " --- |" * 8]
     said += [_row(one) for one in found if one.figure not in DIGESTS or not one.constant]

@@ -109,7 +109,7 @@ def http(data: bytes) -> None:
         with contextlib.suppress(OSError):
             while more := ours.recv(65_536):
                 answer += more
-    old = not re.search(rb" HTTP/1\.[01]\r?$", data.split(b"\n")[0])  # taken for HTTP/0.9, whose answers have no head
+    old = not re.fullmatch(rb"[A-Z]+ /[!-~]* HTTP/1\.[01]\r?", data.split(b"\n")[0])  # taken for HTTP/0.9, whose answers have no head
     assert not answer or answer.startswith(b"HTTP/1.") or old, answer[:80]
 
 
@@ -183,4 +183,4 @@ def _through_a_pipe(stream: bytes) -> dict[bytes, Will]:
     with tempfile.TemporaryFile() as file:
         file.write(stream)
         file.seek(0)
-        return _read_until_the_end(file.fileno())
+        return _read_until_the_end(file.fileno()).wills

@@ -97,13 +97,14 @@ def _obey(frame: bytes, estate: _Estate) -> None:
 
 def _read_until_the_end(source: int) -> _Estate:
     estate = _Estate()
-    buffer = b""
+    # One room for every read: a new one of this size for each, cut down to what came, tears holes into the heap for ever.
+    room, buffer = bytearray(READ_SIZE), bytearray()
     # No timeout: the end of the pipe is the one event this program exists for.
-    while data := os.read(source, READ_SIZE):
-        buffer += data
+    while length := os.readv(source, [room]):
+        buffer += memoryview(room)[:length]
         while len(buffer) >= _LENGTH.size and len(buffer) >= (end := _LENGTH.size + _LENGTH.unpack_from(buffer)[0]):
-            _obey(buffer[_LENGTH.size : end], estate)
-            buffer = buffer[end:]
+            _obey(bytes(memoryview(buffer)[_LENGTH.size : end]), estate)
+            del buffer[:end]
     return estate
 
 
