@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from carp_sidecar.kernel.nft import Claim, Tables
+from carp_sidecar.kernel.nft import Claim, Tables, mute
 from carp_sidecar.kernel.transactions import Transactions
 from carp_sidecar.logs import log_event
 
@@ -32,7 +32,9 @@ LeaseEnd = Callable[[float], float | None]
 
 
 class Gate:
-    """Groups call ``hold`` when they take addresses, ``let_go`` when the kernel has removed them, ``spoke`` after every advert."""
+    """Groups call ``hold`` when they take addresses, ``mute`` when they hand them over, ``let_go`` when the kernel has removed them, and
+    ``spoke`` after every advert.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: str, on_change: Callable[[], None]) -> None:
         self.problem = "nftables has not answered yet"
@@ -44,6 +46,8 @@ class Gate:
         self._transactions = Transactions(loop)
         self._on_change = on_change
         self._holding: dict[str, tuple[tuple[Claim, ...], LeaseEnd]] = {}
+        self._muted: set[str] = set()
+        """Groups that are handing over."""
         self._told: set[Claim] = set()
         """What the kernel was told to be claimed."""
         self._changed = False
@@ -81,11 +85,18 @@ class Gate:
         known, _ = self._holding.pop(group, ((), None))
         if claims:
             self._holding[group] = claims, lease_ends_at
-        if claims != known:
+        if claims != known or group in self._muted:
+            self._muted.discard(group)
             self._change()
+
+    def mute(self, group: str) -> None:
+        """The group answers packets until a successor is heard, and tells nobody any more that the addresses are here."""
+        self._muted.add(group)
+        self._change()
 
     def let_go(self, group: str) -> None:
         """The kernel has none of the group's addresses any more."""
+        self._muted.discard(group)
         if self._holding.pop(group, None):
             self._change()
 
@@ -110,7 +121,7 @@ class Gate:
         now = self._renewed_at = self._loop.time()
         left_ms = self._left_ms(now)
         rebuild, changed = self._rebuild or not left_ms.keys() <= self._leases, self._changed
-        told = {claim for claims, _ in self._holding.values() for claim in claims} if rebuild or changed else self._told
+        told = self._claims() if rebuild or changed else self._told
         if rebuild:
             transaction = self._tables.build(sorted(told), left_ms)
             self._leases = set(left_ms)
@@ -120,6 +131,11 @@ class Gate:
         self._told, self._rebuild, self._changed = told, False, False
         expires = now + min(left_ms) / 1000 * _PATIENCE if left_ms else None
         self._transactions.submit(transaction, partial(self._written, rebuild, rebuild or changed), expires=expires)
+
+    def _claims(self) -> set[Claim]:
+        """What the kernel has to be told to be claimed."""
+        held = {claim for claims, _ in self._holding.values() for claim in claims}
+        return held | {mute(claim) for group in self._muted if group in self._holding for claim in self._holding[group][0]}
 
     def _left_ms(self, now: float) -> dict[int, int]:
         """By its full length, what is left of each lease: until the first of its groups must be silent.

@@ -69,6 +69,11 @@ class Holder:
             self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
             self.announce()
 
+    def hand_over(self) -> None:
+        """Answer packets as before, but leave it to the successor to say where the addresses are."""
+        self.stop_announcing()
+        self._services.gate.mute(self._group)
+
     def announce(self) -> None:
         """Tell the segment where the addresses are: now, in a burst, then as long as they are held."""
         if self.voice:

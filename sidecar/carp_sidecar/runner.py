@@ -430,7 +430,9 @@ class Runner:
             self._decided_at = self._loop.time()
             if change.old is State.BACKUP:
                 self._services.measurements.observe_step("decision", self._decided_at - self.engine.noticed_at)
-        master = self.engine.master.source if self.engine.master else None
+        elif change.new is State.HANDOVER:
+            self._holder.hand_over()
+        master = self.engine.master and self.engine.master.source
         self._report("transition", **{"from": change.old.value, "to": change.new.value, "reason": change.reason.value, "master": master})
 
     def _take(self) -> None:
@@ -446,8 +448,7 @@ class Runner:
     def _taken(self, errnos: list[int]) -> None:
         if self.engine.state is not State.MASTER:
             return
-        failed = next((number for number in errnos if number), 0)
-        if failed:
+        if failed := next((number for number in errnos if number), 0):
             log_event(_log, logging.ERROR, f"the kernel refused the addresses: {os.strerror(failed)}", group=self.config.name)
             self._held = None
             self.engine.addresses_failed(self._loop.time())
@@ -460,10 +461,9 @@ class Runner:
         if self._decided_at is not None:  # None: somebody had removed an address, and it was put back
             self.takeover_s = attached_at - self._decided_at
             self._decided_at = None
-            measurements = self._services.measurements
-            measurements.observe_takeover(self.config.name, self.takeover_s)
-            measurements.observe_step("addresses", self.takeover_s)
-            measurements.observe_step("announcement", announced_at - attached_at)
+            self._services.measurements.observe_takeover(self.config.name, self.takeover_s)
+            self._services.measurements.observe_step("addresses", self.takeover_s)
+            self._services.measurements.observe_step("announcement", announced_at - attached_at)
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
@@ -483,7 +483,7 @@ class Runner:
                 for peer in self.config.peers.addresses:
                     segment.wire.send_unicast(packet, peer)
             else:
-                for frame in self._holder.voice.frames(packet, master=self.engine.state.holds_addresses):
+                for frame in self._holder.voice.frames(packet, master=self.engine.state is State.MASTER):
                     segment.wire.send(frame)
 
     def _send_frame(self, frame: bytes) -> bool:

@@ -199,3 +199,23 @@ def test_without_nftables_the_lifetime_has_to_do_and_who_requires_more_abstains(
 def test_who_requires_a_gate_and_has_it_takes_part(lab: Lab) -> None:
     member = Sidecar(lab, lab["a"], [group(fence="Required")]).start()
     assert member.wait_state("MASTER")["fence"] == {"wanted": "Required", "active": "Gate", "reason": ""}
+
+
+@pytest.mark.parametrize("address", [VIP4, VIP6])
+@pytest.mark.parametrize("virtual_mac", [True, False])
+def test_who_hands_over_answers_packets_and_leaves_it_to_the_successor_to_say_where_the_address_is(
+    lab: Lab, virtual_mac: bool, address: str
+) -> None:
+    """An answer after the successor's would take switches and clients back to a host that is about to let go. Here nobody succeeds."""
+    only = Sidecar(lab, lab["a"], [group(virtual_mac=virtual_mac, addresses=[f"{address}/64" if ":" in address else address])]).start()
+    only.wait_for(lambda one: one["state"] == "MASTER" and one["fence"]["active"] == "Gate", "is gated")
+    with Witness(lab, lab.client, address, [only.host]) as witness, Prober(lab.client, address) as prober:
+        prober.wait_answering()
+        asked = time.monotonic()
+        only.request("handover")
+        only.wait_for(lambda one: one["reason"] == "no-successor", "is master again")
+        time.sleep(0.5)
+        sighting = witness.sighting(asked)
+        assert 250 < sighting.nobody_ms < 1000
+        assert sighting.at_the_end == [only.host.name]
+        assert prober.stop().lost == 0

@@ -12,12 +12,15 @@ by itself after some milliseconds. As long as an address is claimed and its leas
 What is not claimed is not looked at: a backup routes, translates and asks as if there were no gate, and so does a master for
 its own processes and pods. Frames of packet sockets (adverts, announcements) pass by all of it.
 
+An address that is being handed over is claimed once more, under a lease that never is: packets are answered until it is removed, but
+to say where it is would be to take clients and switches back from the successor.
+
 Groups of one advertisement interval share a lease: what it vouches for is that this process is on time. So a renewal costs the
 same for one group as for hundreds. All leases are written at once, after emptying their sets: to add an element that exists does
 not extend it, and to delete one that has ended fails.
 """
 
-__all__ = ["LOWEST_LEASE_MS", "Claim", "Tables", "claim", "refusals"]
+__all__ = ["LOWEST_LEASE_MS", "Claim", "Tables", "claim", "mute", "refusals"]
 
 import hashlib
 import socket
@@ -27,6 +30,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 LOWEST_LEASE_MS = 10  # one tick of the slowest kernel clock, HZ=100; what is rounded down to none would never end
+_MUTE = 0  # the lease that never is; it concerns ARP and neighbour discovery alone
 _ELEMENTS_AT_ONCE = 500  # of at most 80 bytes: their list is an attribute, of at most 64 KiB
 
 _HEADER = struct.Struct("=IHHII")
@@ -78,6 +82,11 @@ class Claim(NamedTuple):
 def claim(interface: int, address: IPv4Address | IPv6Address, lease_ms: int) -> Claim:
     """``interface`` is the index of the device that holds the address."""
     return Claim(lease_ms, address.version, _element(struct.pack("=I", interface) + address.packed))
+
+
+def mute(claimed: Claim) -> Claim:
+    """The claim that lets this host say nothing any more about where the address is."""
+    return claimed._replace(lease_ms=_MUTE)
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
@@ -142,7 +151,7 @@ class Tables:
         """Everything anew, whatever there is, without a moment in between. ``leases_ms``: by full length, what is left of it."""
         made = [self._message(_NEWTABLE, family, self._note) for family in (_INET, _ARP)]
         made += self._chains()
-        for lease_ms in leases_ms:
+        for lease_ms in (_MUTE, *leases_ms):
             made += [*self._sets(lease_ms), *self._rules(lease_ms)]
         return _transaction([*self._remove(), *made, *self._claim(_NEWELEMENT, claims), *self._renew(leases_ms)])
 
@@ -183,12 +192,15 @@ class Tables:
         discovery = _only(_load_meta(_META_L4PROTO), _EQUAL, _ICMPV6) + _only(icmp_type, _AT_LEAST, _SOLICITATION)
         discovery += _only(b"", _AT_MOST, _ADVERTISEMENT)
         drop4, drop6 = (_drop_unless_leased(version, lease_ms) for version in (4, 6))
-        for family, chain, rule in (
+        where = (
             (_ARP, "output", oif + _load(_NETWORK_HEADER, _ARP_SOURCE, 4) + drop4),
+            (_INET, "output", ipv6 + discovery + oif + _load(_NETWORK_HEADER, _IPV6_SOURCE, 16) + drop6),
+        )
+        packets = (
             (_INET, "prerouting", ipv4 + iif + _load(_NETWORK_HEADER, _IPV4_DESTINATION, 4) + drop4),
             (_INET, "prerouting", ipv6 + iif + _load(_NETWORK_HEADER, _IPV6_DESTINATION, 16) + drop6),
-            (_INET, "output", ipv6 + discovery + oif + _load(_NETWORK_HEADER, _IPV6_SOURCE, 16) + drop6),
-        ):
+        )
+        for family, chain, rule in where if lease_ms == _MUTE else (*where, *packets):
             yield self._message(_NEWRULE, family, _text(2, chain), _nested(4, rule))
 
     def _claim(self, kind: int, claims: Sequence[Claim]) -> Iterator[bytes]:
