@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from carp_sidecar.kernel import rtnl
-from carp_sidecar.kernel.buffers import widen
+from carp_sidecar.kernel.buffers import Room, widen
 
 QUEUE_LIMIT = 8192  # batches: 16 for each of 512 groups; more is a kernel that stopped answering
 SEND_LIMIT = 2048  # requests in one send: if all fail, their answers (768 bytes of accounting each) fit RECEIVE_BUFFER
@@ -181,6 +181,7 @@ class Channel:
     """The socket on which requests are sent and acknowledged."""
 
     def __init__(self) -> None:
+        self._room = Room(READ_SIZE)
         self._socket = self._open()
 
     def _open(self) -> socket.socket:
@@ -209,7 +210,7 @@ class Channel:
         try:
             self._socket.sendto(rtnl.numbered(requests), (0, 0))
             while last not in errnos:
-                data, sender = self._socket.recvfrom(READ_SIZE)
+                data, sender = self._room.receive_from(self._socket)
                 if sender[0] == 0:
                     errnos |= rtnl.acknowledgements(data)
         except OSError as error:

@@ -31,7 +31,7 @@ from carp_sidecar.kernel.batches import (
     carry_out,
     carry_out_one,
 )
-from carp_sidecar.kernel.buffers import widen
+from carp_sidecar.kernel.buffers import Room, widen
 from carp_sidecar.kernel.decoder import Decoder
 from carp_sidecar.kernel.links import Address, Change, Link, Links
 
@@ -80,6 +80,7 @@ class Netlink:
         self._held_back: list[list[Batch]] = []
         """Lazy batches that end during a dump: the snapshot cannot show their effect before its end."""
         self._monitor: socket.socket | None = None
+        self._room = Room(READ_SIZE)
         self._decoder: Decoder
         self._thread = threading.Thread(target=self._run, name="netlink", daemon=True)
 
@@ -189,7 +190,7 @@ class Netlink:
             return False
         for _ in range(DRAIN_LIMIT):
             try:
-                data, sender = self._monitor.recvfrom(READ_SIZE)
+                data, sender = self._room.receive_from(self._monitor)
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -208,7 +209,7 @@ class Netlink:
         for _ in range(DISCARD_LIMIT):
             try:
                 if self._monitor is not None:
-                    self._monitor.recv(READ_SIZE)
+                    self._room.receive(self._monitor)
             except BlockingIOError:
                 return
             except OSError as error:

@@ -20,7 +20,7 @@ from carp_sidecar.kernel.buffers import widen
 
 SEND_BUFFER = 1 << 21  # bytes: 255 groups of 32 addresses, 60 bytes each in two tables
 JOIN_TIMEOUT_S = 3.0  # for a kernel that is busy with the rules of another
-_READ_SIZE = 1 << 16
+_READ_SIZE = 1 << 12  # bytes: an answer is an errno
 _NETLINK_NETFILTER = 12  # linux/netlink.h
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # acknowledgements without a copy of the request
 

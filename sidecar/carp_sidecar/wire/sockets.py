@@ -24,7 +24,7 @@ from pathlib import Path
 
 from carp_protocol.errors import BadPacket, CarpError
 from carp_sidecar.kernel import bpf
-from carp_sidecar.kernel.buffers import widen
+from carp_sidecar.kernel.buffers import Room, widen
 from carp_sidecar.wire.frames import (
     GROUP_IPV4,
     GROUP_IPV6,
@@ -77,6 +77,7 @@ class Wire:
         """Errors of sending and receiving by their name, such as ENOBUFS."""
         self.known: set[str] = set()
         """Whose adverts have a queue of their own: the first so many that proved to know a key."""
+        self._room = Room(FRAME_LIMIT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_frame: OnFrame = _ignore
         self._on_rejected: OnRejected = _ignore
@@ -132,7 +133,7 @@ class Wire:
         """Whether there may be more."""
         for _ in range(DRAIN_LIMIT):
             try:
-                frame = queue.recv(FRAME_LIMIT)
+                frame = self._room.receive(queue)
             except BlockingIOError:
                 return False
             except OSError as error:  # ENETDOWN once when the interface goes down; the socket lives on
