@@ -50,6 +50,7 @@ def test_a_group_with_nothing_but_addresses_gets_every_default(api: KubeClient) 
     assert api.create(carp_group())["spec"] == {
         "addresses": ["10.77.0.100"],
         "authentication": {"mode": "Strict"},
+        "fence": "Auto",
         "onCordon": "HandOver",
         "peers": {"mode": "Multicast"},
         "preemption": {"enabled": False, "delay": "0s"},

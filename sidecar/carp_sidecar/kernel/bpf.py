@@ -8,8 +8,9 @@ __all__ = ["MATCHED_ADDRESSES", "advert_filter", "attach", "claim_filter", "drop
 import array
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
+from itertools import accumulate
 from typing import NamedTuple
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h; the socket module does not name it
@@ -37,6 +38,10 @@ MATCHED_ADDRESSES = 64
 """What a filter compares with: 9 instructions for each of IPv6, of which a kernel grants a socket about 2000 (net.core.optmem_max)."""
 
 
+_INSTRUCTION = struct.Struct("=HBBI")
+_REACH = 255  # instructions that a conditional jump passes at most
+
+
 class _Step(NamedTuple):
     label: str
     code: int
@@ -46,17 +51,37 @@ class _Step(NamedTuple):
 
 
 def _assemble(steps: list[_Step]) -> bytes:
-    places = {step.label: number for number, step in enumerate(steps) if step.label}
+    """Conditional jumps that must go further than they reach lead to unconditional ones right behind them."""
+    far: set[int] = set()
+    while True:
+        starts = list(accumulate((3 if number in far else 1 for number in range(len(steps))), initial=0))
+        places = {step.label: start for step, start in zip(steps, starts, strict=False) if step.label}
+        beyond = {number for number, step in enumerate(steps) if _furthest(step, starts[number], places) > _REACH} - far
+        if not beyond:
+            return b"".join(_encode(step, starts[number], places, number in far) for number, step in enumerate(steps))
+        far |= beyond
 
-    def distance(number: int, label: str) -> int:
-        return places[label] - number - 1 if label else 0
 
-    def encoded(number: int, step: _Step) -> bytes:
-        if step.code == _JUMP:  # the only one that reaches further than 255 instructions
-            return struct.pack("=HBBI", _JUMP, 0, 0, distance(number, step.if_true))
-        return struct.pack("=HBBI", step.code, distance(number, step.if_true), distance(number, step.if_false), step.operand)
+def _furthest(step: _Step, start: int, places: Mapping[str, int]) -> int:
+    if step.code == _JUMP:
+        return 0
+    return max(places[label] - start - 1 if label else 0 for label in (step.if_true, step.if_false))
 
-    return b"".join(encoded(number, step) for number, step in enumerate(steps))
+
+def _encode(step: _Step, start: int, places: Mapping[str, int], far: bool) -> bytes:
+    if step.code == _JUMP:
+        return _encode_jump(places[step.if_true] - start - 1)
+    if not far:
+        near = (places[label] - start - 1 if label else 0 for label in (step.if_true, step.if_false))
+        return _INSTRUCTION.pack(step.code, *near, step.operand)
+    following = start + 3
+    choice = _INSTRUCTION.pack(step.code, 0 if step.if_true else 2, 1 if step.if_false else 2, step.operand)
+    jumps = ((step.if_true, start + 1), (step.if_false, start + 2))
+    return choice + b"".join(_encode_jump((places[label] if label else following) - here - 1) for label, here in jumps)
+
+
+def _encode_jump(distance: int) -> bytes:
+    return _INSTRUCTION.pack(_JUMP, 0, 0, distance)
 
 
 def _as_loaded(layout: str, value: int) -> int:
