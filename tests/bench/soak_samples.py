@@ -4,7 +4,7 @@ __all__ = ["KERNEL", "PROCESS", "sample"]
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,7 @@ LOOKS, LOOK_EVERY_S = 4, 0.05
 
 def sample(member: Sidecar) -> dict[str, Any]:
     """All figures of a member that runs."""
-    wait_until(lambda: len(member.companions()) == 1, SETTLE_TIMEOUT_S, f"{member.host.name}: nothing runs beside sidecar and guardian")
-    (guardian,) = member.companions()
+    guardian = wait_until(lambda: _only(member.companions()), SETTLE_TIMEOUT_S, f"{member.host.name}: no hook or check runs")
     pid = member.pid
     said = member.host.namespace.run("sh", "-c", _COUNTS).split()
     looks = [_look(member)]
@@ -75,6 +74,10 @@ def sample(member: Sidecar) -> dict[str, Any]:
         "memberships": _memberships(pid, member.host.port().interface),
         **dict(zip(_COUNTED, map(int, said), strict=True)),
     }
+
+
+def _only(pids: Sequence[int]) -> int | None:
+    return pids[0] if len(pids) == 1 else None
 
 
 def _look(member: Sidecar) -> dict[str, int]:
