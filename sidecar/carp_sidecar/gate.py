@@ -91,8 +91,9 @@ class Gate:
 
     def mute(self, group: str) -> None:
         """The group answers packets until a successor is heard, and tells nobody any more that the addresses are here."""
-        self._muted.add(group)
-        self._change()
+        if group in self._holding:
+            self._muted.add(group)
+            self._change()
 
     def let_go(self, group: str) -> None:
         """The kernel has none of the group's addresses any more."""
@@ -135,7 +136,7 @@ class Gate:
     def _claims(self) -> set[Claim]:
         """What the kernel has to be told to be claimed."""
         held = {claim for claims, _ in self._holding.values() for claim in claims}
-        return held | {mute(claim) for group in self._muted if group in self._holding for claim in self._holding[group][0]}
+        return held | {mute(claim) for group in self._muted for claim in self._holding[group][0]}
 
     def _left_ms(self, now: float) -> dict[int, int]:
         """By its full length, what is left of each lease: until the first of its groups must be silent.

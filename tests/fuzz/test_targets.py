@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz.mutations import mutated
 from fuzz.targets import TARGETS, seeds
 
 HERE = Path(__file__).resolve().parent
@@ -36,20 +37,6 @@ def test_what_was_found_once(path: Path) -> None:
 def test_what_is_kept(name: str) -> None:
     for data in [*seeds(name), *kept(name)]:
         TARGETS[name].run(data)
-
-
-def mutated(samples: list[bytes]) -> st.SearchStrategy[bytes]:
-    """A sample with some bytes altered, cut off or added."""
-
-    def apply(sample: bytes, changes: list[tuple[int, int]], cut: int, tail: bytes) -> bytes:
-        data = bytearray(sample)
-        for at, value in changes:
-            if data:
-                data[at % len(data)] = value
-        return bytes(data[: max(0, len(data) - cut)]) + tail
-
-    changes = st.lists(st.tuples(st.integers(0, 4096), st.integers(0, 255)), max_size=6)
-    return st.builds(apply, st.sampled_from(samples), changes, st.integers(0, 40), st.binary(max_size=32))
 
 
 @NAMES

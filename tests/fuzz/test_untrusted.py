@@ -24,6 +24,8 @@ from carp_sidecar.wire.frames import (
     neighbor_solicitation,
     unsolicited_neighbor_advert,
 )
+from fuzz.mutations import mutated
+from fuzz.wire import genuine
 from simulation.members import GROUP_ADDRESS, Member
 from vectors.pcap import VECTORS, frames, ip_payloads
 
@@ -42,25 +44,6 @@ def frames_of_ours() -> list[bytes]:
         neighbor_solicitation(MAC, "fe80::1", "fe80::2"),
         unsolicited_neighbor_advert(MAC, "fe80::2", router=True),
     ]
-
-
-def mutated(samples: list[bytes]) -> st.SearchStrategy[bytes]:
-    """A sample with some bytes altered, cut off, doubled or added."""
-
-    def apply(sample: bytes, changes: list[tuple[int, int]], cut: int, tail: bytes) -> bytes:
-        data = bytearray(sample)
-        for at, value in changes:
-            if data:
-                data[at % len(data)] = value
-        return bytes(data[: len(data) - cut if cut else None]) + tail
-
-    return st.builds(
-        apply,
-        st.sampled_from(samples),
-        st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6),
-        st.one_of(st.just(0), st.integers(0, 120)),
-        st.one_of(st.just(b""), st.binary(max_size=64)),
-    )
 
 
 def with_checksum(data: bytes) -> bytes:
@@ -133,22 +116,7 @@ def test_status_lines(line: bytes) -> None:
         assert 0 <= _parse_status_line_untrusted(line) <= 999
 
 
-def engine_packets(mode: Mode) -> list[bytes]:
-    """What two members of a cluster say to each other, and a few that only one of them says."""
-    master, backup = Member.make(1, mode).become_master(), Member.make(2, mode, advskew=100)
-    backup.now = master.now
-    backup.start()
-    said: list[bytes] = []
-    for _ in range(4):
-        for one, other in ((master, backup), (backup, master)):
-            packets = one.packets()
-            said += packets
-            for packet in packets:
-                other.hear(packet, one.number)
-    return [*said, *(packet for _, packet in master.advance(3)), master.engine.farewell()]
-
-
-SAID = {mode: engine_packets(mode) for mode in Mode}
+SAID = {mode: list(genuine(mode)) for mode in Mode}
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -56,5 +56,4 @@ def test_wills_that_come_and_go_cost_no_memory() -> None:
             ours.send(b"".join(message(dice) for _ in range(dice.randint(1, 16))))
         ours.close()
         first_kb, last_kb = map(int, reader.stdout.read().split())
-    print(last_kb - first_kb)
     assert last_kb - first_kb <= GROWTH_LIMIT_KB
