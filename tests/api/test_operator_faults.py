@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.control_plane import ControlPlane
-from lab.crashing_operator import EXIT_CODE
+from lab.crashing_operator import EXIT_CODE, LAST_WORDS
 from lab.groups import CARP_NODE, GROUP, NODES, SECRET, entries, ready, reasons_of_events, wait_condition
 from lab.kube_client import KubeClient
 from lab.manifests import carp_group, condition
@@ -32,6 +32,7 @@ def test_killed_at_every_write_of_a_new_group(
     """It dies at its first write, the next one at its second..., until one survives: always one key, and the group runs."""
     operator.stop()
     api.create(carp_group())
+    deaths = []
     for number in itertools.count(1):
         doomed = another()
         doomed.start("--no-leader-election", program=CRASHING, wait=False, environment={"KUBECARP_CRASH": f"{number}{where}"})
@@ -41,7 +42,9 @@ def test_killed_at_every_write_of_a_new_group(
             doomed.stop()
             break
         assert doomed.wait_end() == EXIT_CODE
-    assert number > 3
+        deaths += [line.removeprefix(LAST_WORDS) for line in doomed.log().splitlines() if line.startswith(LAST_WORDS)]
+    assert "/secrets" in deaths[0], "the key is written before anybody needs it"
+    assert any("/carpnodes/" in death for death in deaths[1:]), "and then what the nodes shall do"
     operator.start()
     wait_condition(api, "web", "Ready", "True")
     ring = api.get(SECRET, "kubecarp-key-web", NAMESPACE)

@@ -97,10 +97,10 @@ def test_install_upgrade_rollback_uninstall(cluster_helm: Helm, api: KubeClient)
     assert api.get(*daemonset)["metadata"]["generation"] == 1
     upgrade(cluster_helm)
     assert api.get(*daemonset)["metadata"]["generation"] == 1, "an upgrade that changes nothing restarts nothing"
-    upgrade(cluster_helm, values={"node": {"sidecar": {"probePort": 9000}}, "operator": {"replicas": 2}})
+    upgrade(cluster_helm, values={"node": {"sidecar": {"probePort": 9000}}, "operator": {"replicas": 3}})
     assert api.get(*daemonset)["metadata"]["generation"] == 2
     cluster_helm.run("rollback", RELEASE, "1", "--namespace", NAMESPACE)
-    assert api.get("apps/v1/Deployment", "kubecarp-operator", NAMESPACE)["spec"]["replicas"] == 1
+    assert api.get("apps/v1/Deployment", "kubecarp-operator", NAMESPACE)["spec"]["replicas"] == 2
     cluster_helm.run("uninstall", RELEASE, "--namespace", NAMESPACE)
     assert api.find(*daemonset) is None
 
@@ -160,9 +160,9 @@ def test_a_second_release_is_refused_with_a_sentence(cluster_helm: Helm, api: Ku
 def test_helm_4_goes_on_with_what_helm_3_installed(control_plane: ControlPlane, tmp_path: Path) -> None:
     third, fourth = (Helm(name, tmp_path, control_plane) for name in ("helm3", "helm4"))
     install(third)
-    upgrade(fourth, values={"operator": {"replicas": 2}})
+    upgrade(fourth, values={"operator": {"replicas": 4}})
     api = control_plane.api
-    assert api.get("apps/v1/Deployment", "kubecarp-operator", NAMESPACE)["spec"]["replicas"] == 2
+    assert api.get("apps/v1/Deployment", "kubecarp-operator", NAMESPACE)["spec"]["replicas"] == 4
     upgrade(fourth, "--server-side=true", "--force-conflicts", values={"operator": {"replicas": 3}})
     assert api.get("apps/v1/Deployment", "kubecarp-operator", NAMESPACE)["spec"]["replicas"] == 3
     fourth.run("uninstall", RELEASE, "--namespace", NAMESPACE)
