@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import json
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def chosen(options: argparse.Namespace) -> list[list[Cell]]:
 
 def started(options: argparse.Namespace) -> Document:
     """An empty document, or the one that is gone on with."""
-    command = " ".join(["python -m bench.outages", *sys.argv[1:]])
+    command = "python -m bench.outages " + shlex.join(sys.argv[1:])
     document: Document = {"machine": machine(command), "cells": [], "starts_ms": []}
     path = options.output / "outages.json"
     if not options.resume or not path.exists():
@@ -167,6 +168,7 @@ def started(options: argparse.Namespace) -> Document:
         sys.exit(f"{path} was measured with another {', '.join(differs)}: without --resume it is made anew")
     if "starts_ms" not in before:
         sys.exit(f"{path} is of an older bench: without --resume it is made anew")
+    before["machine"]["command"] += f"; {command}"
     return before
 
 
