@@ -348,7 +348,8 @@ def test_probes_and_metrics(pair: Cluster, member: KubeMember) -> None:
         return member.host.namespace.run("/usr/bin/env", "python3", "-c", code)
 
     assert page("/healthz").strip() == page("/readyz").strip() == "ok"
-    attempts = {result: figure(page("/metrics"), f'carp_agent_configurations_total{{result="{result}"}}') for result in ("ok", "failed", "refused")}
+    name = 'carp_agent_configurations_total{{result="{}"}}'
+    attempts = {result: figure(page("/metrics"), name.format(result)) for result in ("ok", "failed", "refused")}
     assert attempts["ok"] in (1, 2), "the second if the CarpNode came before the sidecar's first word"
     assert attempts["failed"] == attempts["refused"] == 0
 
