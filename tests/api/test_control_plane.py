@@ -68,7 +68,7 @@ def test_a_rule_of_a_crd_is_evaluated(control_plane: ControlPlane, api: KubeClie
 def test_an_admission_policy_denies(api: KubeClient) -> None:
     metadata = {"name": "test-no-secrets-here"}
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
-    validation = {"expression": "!has(object.data.password)", "message": "no passwords"}
+    validation = {"expression": "!has(object.data) || !has(object.data.password)", "message": "no passwords"}
     spec = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}, "validations": [validation]}
     api.create({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": metadata, "spec": spec})
     binding = {"policyName": metadata["name"], "validationActions": ["Deny"]}

@@ -94,9 +94,9 @@ class KubeClient:
             raise ConnectionError(f"{method} {target}: {error!r}") from error
 
     def path(self, kind: str, name: str = "", namespace: str = "", subresource: str = "") -> str:
-        """Where objects of a kind are."""
-        if kind not in self._resources and not self.knows(kind):
-            raise LabError(f"the API server knows no {kind}")
+        """Where objects of a kind are; LabError if the server does not serve it, nor begins to."""
+        if kind not in self._resources:
+            wait_until(lambda: self.knows(kind), LONG_S, f"the API server knows {kind}", SHORT_S)
         plural, namespaced = self._resources[kind]
         if namespaced and not namespace and name:
             namespace = "default"
