@@ -60,7 +60,7 @@ def test_a_cluster_to_break(developer: Developer) -> None:
 
     hang_up(developer, "ping")
     assert developer.command("kill", master).stdout == f"{master} has no power any more\n"
-    wait_until(lambda: developer.kubectl("get", "carp", "intranet", "-o", "jsonpath={.status.master.node}") != master, 60, "it moves", 0.2)
+    wait_until(lambda: developer.kubectl("get", "carp", "intranet", "-o", "jsonpath={.status.master.node}") != master, 40, "it moves", 0.2)
     assert developer.command("boot", master).returncode == 0
 
     state = json.loads((developer.place / "state.json").read_text())

@@ -78,7 +78,7 @@ def test_where_multicast_is_dropped_two_are_master_and_unicast_works(lab: Lab) -
     wait_answerers(lab, VIRTUAL_MAC)
     members.append(Sidecar(lab, lab["b"], [group(advskew=50)]).start())
     members[1].wait_state("MASTER")
-    wait_until(lambda: f"{VIRTUAL_MAC} answers" in members[1].log(), 10, "who comes second finds the address taken")
+    wait_until(lambda: f"{VIRTUAL_MAC} answers" in members[1].log(), 5, "who comes second finds the address taken")
     for rank, member in enumerate(members):
         others = [other.host.address() for other in members if other is not member]
         member.configure([group(advskew=rank * 50, peers={"mode": "Unicast", "addresses": others})])
