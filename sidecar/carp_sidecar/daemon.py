@@ -10,6 +10,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,8 @@ _INTERFACES_S = 1.0
 """Between two looks at what is told of the host's interfaces, however often they change."""
 _CONFIG_FOLDER_MODE = 0o2770
 """The agent replaces the configuration in it; what it makes there belongs to the common group."""
+_KEEP_S = 3.0
+"""How long who demotes waits for the disk; a client waits 5 s for an answer."""
 _MANUAL, _RESIGNED = "manual", "resigned"
 """Names of the demotions that the control socket sets; only the first is kept across restarts."""
 
@@ -84,7 +88,8 @@ class Daemon:
         self._renew_at = 0.0
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._saving: asyncio.Future[None] | None = None
+        self._saver = ThreadPoolExecutor(1, "state")
+        self._saved: asyncio.Future[str | None] = self._loop.create_future()
         self._measurements = Measurements()
         self._rejected = RejectedPackets(_log)
         self._hooks = HookRunner()
@@ -148,9 +153,8 @@ class Daemon:
         self._netlink.close()
         self._gate.close()
         self._guardian.close()
-        if self._saving:
-            await self._saving
-        self._state_dir.save(self._state)
+        await self._keep()
+        self._saver.shutdown(wait=False)
         log_event(_log, logging.INFO, "stopped")
 
     @property
@@ -279,11 +283,18 @@ class Daemon:
         self._save_state()
 
     def _save_state(self) -> None:
-        """In a thread, one at a time; the last wish is the one that counts."""
-        if self._saving and not self._saving.done():
-            self._saving.add_done_callback(lambda _: self._save_state())
-            return
-        self._saving = self._loop.run_in_executor(None, self._state_dir.save, self._state)
+        """As it is now, in the one thread that saves, so that the last wish is the one that stays."""
+        state = replace(self._state, demotions=dict(self._state.demotions))
+        self._saved = self._loop.run_in_executor(self._saver, self._state_dir.save, state)
+
+    async def _keep(self) -> str | None:
+        """Until what was asked for by hand survives a restart, but not for ever; a sentence if it does not."""
+        self._save_state()
+        try:
+            problem = await asyncio.wait_for(asyncio.shield(self._saved), _KEEP_S)
+        except TimeoutError:
+            problem = f"the disk of {self._config.state_dir} did not take it within {_KEEP_S:g} s; look whether it hangs"
+        return f"this is in force, but a restart may forget it: {problem}" if problem else None
 
     # ---- what the control socket and the endpoints ask for ----------------------------------------------------
 
@@ -373,21 +384,19 @@ class Daemon:
             runner.handover(successor_id)
         return None
 
-    def demote(self, group: str | None, amount: int | None) -> str | None:
+    async def demote(self, group: str | None, amount: int | None) -> str | None:
         for runner in self._chosen(group):
             self._state.demotions[runner.config.name] = amount
             runner.demote(_MANUAL, amount)
-        self._save_state()
-        return None
+        return await self._keep()
 
-    def undemote(self, group: str | None) -> str | None:
+    async def undemote(self, group: str | None) -> str | None:
         for runner in self._chosen(group):
             self._state.demotions.pop(runner.config.name, None)
             runner.engine.allow_preemption()
             runner.demote(_MANUAL, 0)
             runner.demote(_RESIGNED, 0)
-        self._save_state()
-        return None
+        return await self._keep()
 
     def resign(self, group: str | None) -> str | None:
         for runner in self._chosen(group):

@@ -71,8 +71,11 @@ class StateDir:
         state.epoch = min(state.epoch + 1, _EPOCH_LIMIT)
         return state
 
-    def save(self, state: State) -> None:
-        """Replace the file in one step. Blocks; call it in a worker thread."""
+    def save(self, state: State) -> str | None:
+        """Replace the file in one step, so that a power cut leaves the old or the new one; None, or a sentence why it was not.
+
+        Blocks; call it in a worker thread.
+        """
         target, draft = self.path / "state.json", self.path / "state.json.new"
         try:
             with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
@@ -80,12 +83,23 @@ class StateDir:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(target)
+            self._sync()
         except OSError as error:
             sentence = f"{target} was not written: {error.strerror}; make room or mend the permissions, the election goes on without it"
             log_event(_log, logging.ERROR, sentence)
+            return sentence
+        return None
 
     def close(self) -> None:
         os.close(self._lock)
+
+    def _sync(self) -> None:
+        """The new name of the file, too, is on the disk."""
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _read(self) -> State | None:
         place = self.path / "state.json"

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -177,12 +178,29 @@ def test_an_interface_that_is_flushed_gets_its_address_back(lab: Lab, virtual_ma
 def test_a_demotion_by_hand_outlives_a_restart(lab: Lab) -> None:
     first, second = start_cluster(lab, preemption={"enabled": True})
     assert first.cli("demote", "web").returncode == 0
-    wait_master(second, first)
-    first.kill()
+    first.kill()  # at once: what was answered is kept
+    second.wait_state("MASTER")
     first.start()
     shown = first.wait_state("BACKUP")
     assert (shown["demotion"]["total"], second.state) == (128, "MASTER")
     stays([first, second], ["BACKUP", "MASTER"], 1.0)
+
+
+def test_a_disk_that_hangs_holds_up_no_demotion_but_its_answer(lab: Lab) -> None:
+    first, second = start_cluster(lab, preemption={"enabled": True})
+    draft = first.state_dir / "state.json.new"
+    os.mkfifo(draft)  # who opens it to write waits for a reader, as for a file system that does not answer
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(first.cli, "demote", "web")
+        wait_master(second, first)
+        assert not asked.done()
+        refused = asked.result()
+        assert (refused.returncode, refused.stderr.count("this is in force, but a restart may forget it: the disk of")) == (1, 1)
+    with open(draft, "rb"):
+        wait_until(lambda: "state.json was not written" in first.log(), 5, "the disk answers, with an error")
+    draft.unlink()
+    assert first.cli("undemote", "web").returncode == 0
+    wait_master(first, second)
 
 
 @pytest.mark.needs("nft")

@@ -112,11 +112,11 @@ class FakeDaemon:
         self.on_handover()
         return self.refusal
 
-    def demote(self, group: str | None, amount: int | None) -> str | None:
+    async def demote(self, group: str | None, amount: int | None) -> str | None:
         self.calls.append(("demote", group, amount))
         return self.refusal
 
-    def undemote(self, group: str | None) -> str | None:
+    async def undemote(self, group: str | None) -> str | None:
         self.calls.append(("undemote", group))
         return self.refusal
 

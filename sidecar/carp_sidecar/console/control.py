@@ -82,11 +82,11 @@ class Daemon(StatusSource, Protocol):
     def handover(self, group: str | None, to: str | None) -> str | None:
         """Begin to hand the group over; None, or a sentence why not."""
 
-    def demote(self, group: str | None, amount: int | None) -> str | None:
-        """Set the demotion for maintenance; an amount of None takes the group out of the election."""
+    async def demote(self, group: str | None, amount: int | None) -> str | None:
+        """Set the demotion for maintenance; an amount of None takes the group out of the election. Returns when a restart would keep it."""
 
-    def undemote(self, group: str | None) -> str | None:
-        """Take back what ``demote`` and ``resign`` did."""
+    async def undemote(self, group: str | None) -> str | None:
+        """Take back what ``demote`` and ``resign`` did. Returns when a restart would not bring it back."""
 
     def resign(self, group: str | None) -> str | None:
         """Step down at once and stay out of the election until ``undemote`` or a restart."""
@@ -265,20 +265,20 @@ class ControlSocket:
                 case "reload":
                     return await self._reload()
                 case _:
-                    refusal = self._act(request)
+                    refusal = await self._act(request)
         except BadRequest as error:
             return _refusal(str(error))
         return _refusal(refusal) if refusal else {"ok": True, "result": None}
 
-    def _act(self, request: Request) -> str | None:
+    async def _act(self, request: Request) -> str | None:
         log_event(_log, logging.INFO, f"{request.command} was requested on the control socket", group=request.group)
         match request.command:
             case "handover":
                 return self._daemon.handover(request.group, request.to)
             case "demote":
-                return self._daemon.demote(request.group, request.amount)
+                return await self._daemon.demote(request.group, request.amount)
             case "undemote":
-                return self._daemon.undemote(request.group)
+                return await self._daemon.undemote(request.group)
             case _:
                 return self._daemon.resign(request.group)
 
