@@ -10,8 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from carp_sidecar.kernel.vip import choose_interface, sweep
 from carp_sidecar.kernel.wills import Guardian
 from carp_sidecar.logs import RejectedPackets, log_change, log_event
 from carp_sidecar.measurements import Measurements
+from carp_sidecar.memory import Memory
 from carp_sidecar.report import group_status, interfaces, iso_time
 from carp_sidecar.runner import Runner
 from carp_sidecar.segment import Segment
@@ -58,8 +57,6 @@ _INTERFACES_S = 1.0
 """Between two looks at what is told of the host's interfaces, however often they change."""
 _CONFIG_FOLDER_MODE = 0o2770
 """The agent replaces the configuration in it; what it makes there belongs to the common group."""
-_KEEP_S = 3.0
-"""How long who demotes waits for the disk; a client waits 5 s for an answer."""
 _MANUAL, _RESIGNED = "manual", "resigned"
 """Names of the demotions that the control socket sets; only the first is kept across restarts."""
 
@@ -74,8 +71,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._path = path
         self._config = config
-        self._state_dir = state_dir
-        self._state = state_dir.load()
+        self._memory = Memory(self._loop, state_dir)
         self._runners: dict[str, Runner] = {}
         self._segments: dict[int, Segment] = {}
         self._own_addresses: frozenset[str] | None = None
@@ -88,8 +84,6 @@ class Daemon:
         self._renew_at = 0.0
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._saver = ThreadPoolExecutor(1, "state")
-        self._saved: asyncio.Future[str | None] = self._loop.create_future()
         self._measurements = Measurements()
         self._rejected = RejectedPackets(_log)
         self._hooks = HookRunner()
@@ -124,7 +118,7 @@ class Daemon:
         """Sweep what a dead predecessor left, then run the groups. Raises CarpError when that cannot be."""
         _keep_the_loop_prompt()
         await self._control.open()
-        self._save_state()
+        self._memory.save()
         await self._netlink.start()
         self._interfaces = interfaces(self._netlink.snapshot)
         self._sweep()
@@ -133,7 +127,6 @@ class Daemon:
             self._add(group)
         self._guardian.leave_last(self._gate.removal)
         self._guardian.start()
-        self._save_state()
         self._renew_at = self._loop.time() + _RENEW_S
         self._loop.call_at(self._renew_at, self._renew)
         self._loop.call_later(_SETTLE_S, self._endpoints.start)
@@ -153,8 +146,7 @@ class Daemon:
         self._netlink.close()
         self._gate.close()
         self._guardian.close()
-        await self._keep()
-        self._saver.shutdown(wait=False)
+        await self._memory.close()
         log_event(_log, logging.INFO, "stopped")
 
     @property
@@ -191,8 +183,9 @@ class Daemon:
     # ---- groups -----------------------------------------------------------------------------------------------
 
     def _add(self, group: GroupConfig) -> None:
-        demotions = {_MANUAL: self._state.demotions[group.name]} if group.name in self._state.demotions else {}
-        runner = self._runners[group.name] = Runner(group, self._state.identity, self._services, demotions)
+        kept = self._memory.state.demotions
+        demotions = {_MANUAL: kept[group.name]} if group.name in kept else {}
+        runner = self._runners[group.name] = Runner(group, self._memory.state.identity, self._services, demotions)
         runner.use_generation(self._config.generation)
         runner.start()
 
@@ -207,7 +200,7 @@ class Daemon:
 
     def _open_segment(self, link: Link) -> Segment:
         if link.index not in self._segments:
-            self._segments[link.index] = Segment(self._loop, link, self._config.probe_port, self._addresses_of_this_host)
+            self._segments[link.index] = Segment(self._loop, link, self._config.probe_port, self._addresses_of_this_host, self._memory)
         return self._segments[link.index]
 
     def _close_segment(self, segment: Segment) -> None:
@@ -277,24 +270,8 @@ class Daemon:
 
     def _identity_changed(self, epoch: int, *, twin: bool) -> None:
         if twin:
-            self._state.sender_id = int.from_bytes(os.urandom(8), "big") or 1
             log_event(_log, logging.WARNING, "another member uses the identity of this one (a cloned machine?); a new one was made")
-        self._state.epoch = max(self._state.epoch, epoch)
-        self._save_state()
-
-    def _save_state(self) -> None:
-        """As it is now, in the one thread that saves, so that the last wish is the one that stays."""
-        state = replace(self._state, demotions=dict(self._state.demotions))
-        self._saved = self._loop.run_in_executor(self._saver, self._state_dir.save, state)
-
-    async def _keep(self) -> str | None:
-        """Until what was asked for by hand survives a restart, but not for ever; a sentence if it does not."""
-        self._save_state()
-        try:
-            problem = await asyncio.wait_for(asyncio.shield(self._saved), _KEEP_S)
-        except TimeoutError:
-            problem = f"the disk of {self._config.state_dir} did not take it within {_KEEP_S:g} s; look whether it hangs"
-        return f"this is in force, but a restart may forget it: {problem}" if problem else None
+        self._memory.learn_identity(epoch, twin=twin)
 
     # ---- what the control socket and the endpoints ask for ----------------------------------------------------
 
@@ -386,17 +363,17 @@ class Daemon:
 
     async def demote(self, group: str | None, amount: int | None) -> str | None:
         for runner in self._chosen(group):
-            self._state.demotions[runner.config.name] = amount
+            self._memory.state.demotions[runner.config.name] = amount
             runner.demote(_MANUAL, amount)
-        return await self._keep()
+        return await self._memory.keep()
 
     async def undemote(self, group: str | None) -> str | None:
         for runner in self._chosen(group):
-            self._state.demotions.pop(runner.config.name, None)
+            self._memory.state.demotions.pop(runner.config.name, None)
             runner.engine.allow_preemption()
             runner.demote(_MANUAL, 0)
             runner.demote(_RESIGNED, 0)
-        return await self._keep()
+        return await self._memory.keep()
 
     def resign(self, group: str | None) -> str | None:
         for runner in self._chosen(group):

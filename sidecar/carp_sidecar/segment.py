@@ -12,6 +12,7 @@ from carp_protocol.errors import BadPacket
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
 from carp_sidecar.kernel.links import Link
+from carp_sidecar.memory import Memory
 from carp_sidecar.wire.frames import ArpRequest, Frame, ReceivedAdvert
 from carp_sidecar.wire.probe import Prober
 from carp_sidecar.wire.sockets import Wire
@@ -36,11 +37,14 @@ class Member(Protocol):
 class Segment:
     """Open while a group uses its interface; raises WireFailed if the interface cannot be listened to."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, probe_port: int, own_addresses: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, link: Link, probe_port: int, own_addresses: Callable[[], Collection[str]], memory: Memory
+    ) -> None:
         self._loop = loop
         self._lost_told_at = 0.0
         self.index = link.index
-        self.wire = Wire(link.name, link.index, link.mac)
+        self.wire = Wire(link.name, link.index, link.mac, memory.state.members)
+        self._memory = memory
         self.prober = Prober(loop, self.wire, probe_port, self._on_evidence)
         self._members: dict[int, Member] = {}
         self._watchers: dict[str, Member] = {}
@@ -88,6 +92,7 @@ class Segment:
                 member.receive_packet(frame.payload, Origin(frame.source, frame.destination, frame.ttl, own))
                 if frame.source not in self.wire.known and member.believes(frame.source):
                     self.wire.know(frame.source)
+                    self._memory.learn_member(frame.source)
             return
         if not isinstance(frame, ArpRequest):
             self.prober.answered(frame.address, frame.mac)

@@ -1,4 +1,4 @@
-"""What must survive a restart: who this member is, its epoch and standing demotions. One small file.
+"""What must survive a restart: who this member is, its epoch, standing demotions, who the others are. One small file.
 
 Nothing waits for the disk but the caller's thread; a file that cannot be read or written costs a warning, never an election.
 """
@@ -12,11 +12,13 @@ import os
 import secrets
 import time
 from dataclasses import asdict, dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from carp_protocol.counter import Identity
 from carp_protocol.errors import CarpError
+from carp_sidecar.kernel.bpf import MATCHED_ADDRESSES
 from carp_sidecar.logs import log_event
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class State:
     epoch: int
     demotions: dict[str, int | None] = field(default_factory=dict)
     """By group: what an operator of the control socket set, None for out of the election."""
+    members: tuple[str, ...] = ()
+    """Addresses that proved to know a key, the latest first; where a flood goes on when this member starts, it hears them all the same."""
 
     @property
     def identity(self) -> Identity:
@@ -129,4 +133,5 @@ def _decode(document: dict[str, Any]) -> State:
     demotions: dict[str, int | None] = dict(document["demotions"].items())
     if not all(amount is None or (type(amount) is int and 0 < amount <= _MAX_DEMOTION) for amount in demotions.values()):
         raise ValueError("demotions")
-    return State(sender_id, epoch, demotions)
+    members = tuple(str(ip_address(text)) for text in document.get("members", ())[:MATCHED_ADDRESSES])
+    return State(sender_id, epoch, demotions, members)

@@ -9,7 +9,7 @@ from lab.capture import inject
 from lab.namespace import LabError, wait_until
 from lab.network import Lab
 from lab.peers import Ucarp
-from lab.sidecar import VIP4, Sidecar, group
+from lab.sidecar import VIP4, Sidecar, group, wait_single_master
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.needs("ucarp")]
 
@@ -48,3 +48,18 @@ def test_what_each_mode_makes_of_it(lab: Lab, mode: str) -> None:
     before = master.group()["transitions"]
     believed = strike(lab, lambda: bool(master.group()["transitions"] > before))
     assert believed == (mode == "Compatible")
+
+
+def test_a_recording_turned_into_a_departure_is_believed_in_compatible_mode(lab: Lab) -> None:
+    """Strict refuses it: netns/test_attacker.py."""
+    members = [Sidecar(lab, lab[name], []) for name in ("a", "b")]
+    for rank, member in enumerate(members):
+        member.write_key("secret")
+        authentication = {"mode": "Compatible", "key_file": str(member.key_file)}
+        member.configure([group(advskew=100 * rank, advertisement_interval="1s", authentication=authentication)])
+        member.start().wait_state("BACKUP" if rank else "MASTER", PATIENCE_S)
+    gone = refitted(altered(overheard(lab["c"]), {2: b"\xff", 5: b"\xff"}), {6: bytes.fromhex("020000000003")})
+    members[1].wait_for(lambda one: one["master"], "knows the master")
+    inject(lab["c"].namespace, "eth0", [gone])
+    wait_until(lambda: members[1].group()["transitions"] > 1, PATIENCE_S, "the backup takes over")
+    wait_single_master(members)

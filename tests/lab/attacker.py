@@ -1,6 +1,6 @@
 """What somebody on the network can do without the key: alter, invent, replay, flood. Takes adverts off the wire, as anybody could."""
 
-__all__ = ["Flood", "altered", "forged", "overheard", "refitted"]
+__all__ = ["Flood", "altered", "forged", "overheard", "refitted", "sum_of"]
 
 import os
 import subprocess

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from carp_sidecar.wire.frames import gratuitous_arp_reply, gratuitous_arp_request, unsolicited_neighbor_advert
-from lab.attacker import Flood, altered, forged, overheard, refitted
+from lab.attacker import Flood, altered, forged, overheard, refitted, sum_of
 from lab.capture import inject
 from lab.namespace import wait_until
-from lab.network import Lab
+from lab.network import Host, Lab
+from lab.prober import Prober
 from lab.sidecar import VIP4, VIP6, Sidecar, group, start_cluster, stays
 
 pytestmark = pytest.mark.needs("netns", "ip")
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.needs("netns", "ip")
 FLOOD_S = 10.0
 GROWTH_KB = 6144
 """What memory may grow by in a flood: the queues are the kernel's, and the interpreter's own heap breathes."""
+PROBE_PORT = 9112
 LOUD_LINES = 12
 """Log lines of a flood: the first of each reason, and that the metrics are served."""
 
@@ -137,6 +139,46 @@ def test_a_host_that_claims_a_held_address_is_reported_and_outshouted(lab: Lab, 
     wait_until(healed, 20, "the client has been told the truth")
 
 
+def test_who_sends_from_the_virtual_mac_has_its_traffic_until_the_next_advert(lab: Lab) -> None:
+    """Nothing on a host can prevent it; nobody has to do anything about it either."""
+    first, second = members = start_cluster(lab, 2, advertisement_interval="1s")
+    before = [one.group()["transitions"] for one in members]
+    mac = bytes.fromhex(first.group()["virtual_mac"].replace(":", ""))
+    with Prober(lab.client, VIP4) as prober:
+        prober.wait_answering()
+        inject(lab["c"].namespace, "eth0", [b"\xff" * 6 + mac + b"\x88\xb5" + bytes(46)])  # IEEE 802: for local experiments
+        prober.wait_silent()
+        prober.wait_answering()
+        assert prober.stop().longest_ms < 1300, "an interval of 1 s, and 30 % for a machine that pauses"
+    assert ([one.state for one in members], [one.group()["transitions"] for one in members]) == (["MASTER", "BACKUP"], before)
+    assert second.group()["split_brains"] == 0
+
+
+def test_refusals_that_nobody_asked_for_make_no_successor(lab: Lab) -> None:
+    """ICMP "port unreachable" in the master's name, for every port that the backup could have asked from."""
+    first, second = members = start_cluster(lab, 2)
+    before = [one.group()["transitions"] for one in members]
+    frames = [refusal(lab, first.host, second.host, port) for port in range(32768, 61000)]
+    for _ in range(3):
+        inject(lab["c"].namespace, "eth0", frames)
+    stays(members, ["MASTER", "BACKUP"], 1.0)
+    assert [one.group()["transitions"] for one in members] == before
+    first.freeze()  # the same frames would be believed if they were the master's
+    second.wait_state("MASTER")
+
+
+def refusal(lab: Lab, refused_by: Host, asked_by: Host, port: int) -> bytes:
+    """What the kernel of the first host would send if no sidecar ran there (RFC 792)."""
+    macs = (bytes.fromhex(host.port().mac.replace(":", "")) for host in (asked_by, lab["c"]))
+    ends = [bytes(map(int, host.address().split("."))) for host in (asked_by, refused_by)]
+    question = b"\x45\x00\x00\x24\x00\x00\x40\x00\x40\x11\x00\x00" + ends[0] + ends[1]
+    question += port.to_bytes(2, "big") + PROBE_PORT.to_bytes(2, "big") + b"\x00\x10\x00\x00"
+    icmp = b"\x03\x03\x00\x00" + bytes(4) + question
+    icmp = icmp[:2] + sum_of(icmp) + icmp[4:]
+    header = b"\x45\x00\x00\x00\x00\x00\x00\x00\x40\x01\x00\x00" + ends[1] + ends[0]
+    return refitted(b"".join(macs) + b"\x08\x00" + header + icmp)
+
+
 @pytest.mark.parametrize("virtual_mac", [True, False])
 def test_members_that_give_the_address_to_each_other_are_no_thieves(lab: Lab, virtual_mac: bool) -> None:
     members = start_cluster(lab, 2, virtual_mac=virtual_mac)
@@ -193,3 +235,18 @@ def test_a_flood_moves_no_election_fills_no_memory_and_no_log(flooded: tuple[Lab
     for member, then, said in zip(members, memory, lines, strict=True):
         assert member.memory_kb() < then + GROWTH_KB
         assert member.log().count("\n") < said + LOUD_LINES, member.log()[-3000:]
+
+
+@pytest.mark.parametrize("source", ["its own", "the master's"])
+def test_a_member_that_restarts_in_a_flood_displaces_nobody(lab: Lab, source: str) -> None:
+    """It remembers who the others are, and hears them in spite of all those whom nobody knows."""
+    first, second = start_cluster(lab, 2)
+    own = {26: bytes([10, 77, 0, 3])} if source == "its own" else {}
+    frames = [refitted(frame, {6: bytes.fromhex("020000000003")} | own) for frame in forged(overheard(lab["c"]), 16)]
+    second.stop()
+    with Flood(lab["c"], frames, FLOOD_S / 2) as flood:
+        second.start()
+        second.wait_for(lambda one: one["master"], "knows the master")
+        assert flood.running, "it found the master in the flood"
+        stays([first, second], ["MASTER", "BACKUP"], 2.0)
+    assert [one.group()["transitions"] for one in (first, second)] == [2, 1]

@@ -69,7 +69,8 @@ class WireFailed(CarpError):
 class Wire:
     """One interface: open from construction (or WireFailed), receiving from ``start``, until ``close``."""
 
-    def __init__(self, name: str, index: int, mac: str) -> None:
+    def __init__(self, name: str, index: int, mac: str, remembered: Collection[str] = ()) -> None:
+        """``remembered``: hosts whose adverts have that queue, too, as long as there is room."""
         self.name = name
         self.index = index
         self.mac = mac
@@ -77,6 +78,7 @@ class Wire:
         """Errors of sending and receiving by their name, such as ENOBUFS."""
         self.known: set[str] = set()
         """Whose adverts have a queue of their own: the first so many that proved to know a key."""
+        self._remembered = remembered
         self._room = Room(FRAME_LIMIT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_frame: OnFrame = _ignore
@@ -84,8 +86,8 @@ class Wire:
         self._on_lost: Callable[[], None] = lambda: None
         with contextlib.ExitStack() as undo:
             try:
-                self._known = undo.enter_context(_open_packets(name, index, bpf.advert_filter((), among=True)))
-                self._strangers = undo.enter_context(_open_packets(name, index, bpf.advert_filter((), among=False)))
+                self._known = undo.enter_context(_open_packets(name, index, bpf.advert_filter(self._listed(), among=True)))
+                self._strangers = undo.enter_context(_open_packets(name, index, bpf.advert_filter(self._listed(), among=False)))
                 self._claims = undo.enter_context(_open_packets(name, index, bpf.claim_filter(mac_to_bytes(mac), ())))
                 self._raw = {version: undo.enter_context(_open_raw(version, name)) for version in _families()}
                 self._members = [undo.enter_context(member) for member in _join_groups(name, index)]
@@ -108,8 +110,12 @@ class Wire:
         if source in self.known or len(self.known) >= bpf.MATCHED_ADDRESSES:
             return
         self.known.add(source)
-        bpf.attach(self._known, bpf.advert_filter(self.known, among=True))  # first: rather twice than never
-        bpf.attach(self._strangers, bpf.advert_filter(self.known, among=False))
+        bpf.attach(self._known, bpf.advert_filter(self._listed(), among=True))  # first: rather twice than never
+        bpf.attach(self._strangers, bpf.advert_filter(self._listed(), among=False))
+
+    def _listed(self) -> list[str]:
+        """As many as a filter takes, those who proved it in this run first."""
+        return list(dict.fromkeys((*self.known, *self._remembered)))[: bpf.MATCHED_ADDRESSES]
 
     def watch(self, addresses: Collection[str]) -> None:
         """Hand up every claim of one of ``addresses`` from now on."""
