@@ -67,6 +67,8 @@ class GroupReport:
     conflicting_mac: str = ""
     failing_checks: Mapping[str, str] = field(default_factory=dict)
     """What each failing check said."""
+    ungated: str = ""
+    """Why no lease in nftables silences it if it hangs as master; empty: one does."""
     warnings: tuple[str, ...] = ()
     handover_id: str = ""
     handover_refusal: str = ""
@@ -168,6 +170,7 @@ def _read_report(entry: Mapping[str, Any], before: GroupReport | None) -> GroupR
         authentication_failed=bool(entry.get("authenticationFailed")),
         conflicting_mac=(entry.get("addressConflict") or {}).get("mac", ""),
         failing_checks={check["name"]: check.get("message", "") for check in checks if check.get("passing") is False},
+        ungated=(entry.get("fence") or {}).get("reason", ""),
         warnings=tuple(map(str, entry.get("warnings") or ())),
         raw=entry,
         handover_id=handover.get("id", ""),

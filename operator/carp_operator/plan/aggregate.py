@@ -12,7 +12,7 @@ from carp_operator.api.group import CarpGroup
 from carp_operator.api.group_schema import MAX_LISTED_MEMBERS
 from carp_operator.api.node import CarpNode, GroupReport, Node
 from carp_operator.api.reasons import ConditionType, Reason
-from carp_protocol.config import Mode
+from carp_protocol.config import Fence, Mode
 
 from .decision import Decision
 from .masters import Masters
@@ -123,14 +123,16 @@ def _member(picture: Picture, name: str) -> dict[str, Any]:
     reason = why[0] if why else report.reason if report else ""
     if reason:
         shown["reason"] = reason
-    message = why[1] if why else "; ".join(_notes(report)) if report else ""
+    message = why[1] if why else "; ".join(_notes(picture, report)) if report else ""
     if message:
         shown["message"] = message[:512]
     return shown
 
 
-def _notes(report: GroupReport) -> list[str]:
+def _notes(picture: Picture, report: GroupReport) -> list[str]:
     notes = [f"demoted by {report.demotion} ({', '.join(report.demoted_by)})"] if report.demotion else []
+    if report.ungated and picture.group.fence is not Fence.LIFETIME:
+        notes.append(f"if it hangs as master, only the lifetime of its addresses silences it: {report.ungated}")
     return notes + list(report.warnings)
 
 

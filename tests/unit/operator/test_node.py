@@ -29,6 +29,7 @@ REPORT = {
     "authenticationFailed": True,
     "addressConflict": {"mac": "02:00:00:00:00:01", "at": "2026-11-25T12:00:00Z"},
     "healthChecks": [{"name": "web", "passing": False, "message": "refused"}, {"name": "db", "passing": True}, {"name": "new"}],
+    "fence": {"active": "Lifetime", "reason": "no nftables"},
     "warnings": ["look"],
     "handover": {"id": "x", "result": "Refused", "message": "not the master"},
 }
@@ -122,6 +123,7 @@ def test_a_carp_node_is_read() -> None:
             authentication_failed=True,
             conflicting_mac="02:00:00:00:00:01",
             failing_checks={"web": "refused"},
+            ungated="no nftables",
             warnings=("look",),
             handover_id="x",
             handover_refusal="not the master",
