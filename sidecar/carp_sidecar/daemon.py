@@ -243,6 +243,8 @@ class Daemon:
     def _link_changed(self, change: Change, runners: list[Runner]) -> None:
         link = None if change.kind is ChangeKind.LINK_GONE else change.link
         self._netlink.submit(self._parent_settings.changed(change.index, link))
+        if link and change.index in self._segments:
+            self._segments[change.index].use_mac(link.mac)
         state = "missing" if link is None else "up" if link.running else "down"
         for runner in runners:
             if runner.link and runner.link.index == change.index:

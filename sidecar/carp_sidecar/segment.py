@@ -73,6 +73,11 @@ class Segment:
         self._watchers = others | dict.fromkeys(addresses, member)
         self.wire.watch(self._watchers)
 
+    def use_mac(self, mac: str) -> None:
+        """The interface may have another MAC now."""
+        if mac != self.wire.mac:
+            self.wire.use_mac(mac, self._watchers)
+
     def spread_death(self, dead: MasterDead) -> None:
         """One group found a host dead: the others that follow it need not wait until their own advert is late."""
         for member in list(self._members.values()):

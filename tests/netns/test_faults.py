@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.capture import Capture, CarpFrame, inject
+from lab.capture import ETH_P_ARP, Capture, CarpFrame, inject
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
@@ -254,3 +254,18 @@ def test_a_bug_ends_the_process_and_the_addresses_go_to_the_next(lab: Lab, monke
     broken.log_path.unlink()  # a bug is the one thing that may be reported with a traceback
     second.wait_state("MASTER")
     assert lab["a"].held_addresses() == []
+
+
+def test_a_backup_whose_mac_changed_asks_with_the_new_one(lab: Lab) -> None:
+    """As a bond does it when its ports fail over: with the old one no answer would come, and who hangs would be taken for dead."""
+    first, second = start_cluster(lab, 2, advertisement_interval="500ms")
+    mac = "02:00:00:00:77:77"
+    second.host.namespace.ip(f"link set dev eth0 address {mac}")
+    second.wait_for(lambda one: one["adverts"]["received"] > 5, "hears on")
+    with Capture(first.host.namespace, "eth0") as wire:
+        first.freeze()
+        reasons = second.wait_state("MASTER")["transitions_by_reason"]
+        asked = [frame.data for frame in wire.frames() if frame.ethertype == ETH_P_ARP and frame.data[28:32] == b"\x0a\x4d\x00\x02"]
+    assert asked
+    assert {data[place : place + 6].hex(":") for data in asked for place in (6, 22)} == {mac}
+    assert "master-timed-out" in reasons, reasons

@@ -117,6 +117,11 @@ class Wire:
         """As many as a filter takes, those who proved it in this run first."""
         return list(dict.fromkeys((*self.known, *self._remembered)))[: bpf.MATCHED_ADDRESSES]
 
+    def use_mac(self, mac: str, addresses: Collection[str]) -> None:
+        """The interface has another MAC now: ask with it, and take no claim from it for another host's."""
+        self.mac = mac
+        self.watch(addresses)
+
     def watch(self, addresses: Collection[str]) -> None:
         """Hand up every claim of one of ``addresses`` from now on."""
         bpf.attach(self._claims, bpf.claim_filter(mac_to_bytes(self.mac), addresses))
