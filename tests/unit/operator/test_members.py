@@ -215,3 +215,14 @@ def test_a_group_in_compatible_mode_says_what_it_gives_up() -> None:
     cluster.settle()
     weak = "; Compatible mode: whoever records one advert can take the address"
     assert [cluster.condition(name, "Accepted")[2].endswith(weak) for name in ("web", "db")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "fence, said", [("Auto", "if it hangs as master, only the lifetime of its addresses silences it: no nftables"), ("Lifetime", "")]
+)
+def test_a_member_without_the_gate_says_so_unless_that_is_what_was_asked_for(cluster: Cluster, fence: str, said: str) -> None:
+    cluster.apply_group("web", fence=fence)
+    cluster.agents["b"].seen["web"] = {"fence": {"active": "Lifetime", "reason": "no nftables"}}
+    cluster.settle()
+    member = next(one for one in cluster.status("web")["members"] if one["node"] == "b")
+    assert (member["ready"], member.get("message", "")) == (True, said)

@@ -57,16 +57,6 @@ def seen(node: str, **more: Any) -> Callable[[Cluster], None]:
     return change
 
 
-def both(first: Callable[[Cluster], None], second: Callable[[Cluster], None]) -> Callable[[Cluster], None]:
-    """One after the other."""
-
-    def change(cluster: Cluster) -> None:
-        first(cluster)
-        second(cluster)
-
-    return change
-
-
 def nothing(cluster: Cluster) -> None:
     """All is well."""
 
@@ -449,14 +439,6 @@ MEMBERS: dict[str, tuple[Callable[[Cluster], None], dict[str, Any]]] = {
     "it is demoted": (
         seen("b", demotion={"total": 128, "excluded": False, "reasons": [{"name": "health/web", "amount": 128}]}, warnings=["look here"]),
         {"ready": True, "demotion": 128, "message": "demoted by 128 (health/web); look here"},
-    ),
-    "nothing but time silences it": (
-        seen("b", fence={"active": "Lifetime", "reason": "no nftables"}),
-        {"ready": True, "message": "if it hangs as master, only the lifetime of its addresses silences it: no nftables"},
-    ),
-    "it was asked for no more": (
-        both(spec(fence="Lifetime"), seen("b", fence={"active": "Lifetime", "reason": "as configured"})),
-        {"ready": True, "message": None},
     ),
 }
 
