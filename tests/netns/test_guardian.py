@@ -27,6 +27,10 @@ def lab() -> Iterator[Lab]:
         yield network
 
 
+WAITS_MS = 60
+"""Between farewell and removal, as the master below asks."""
+AT_ONCE_MS = 1000
+"""A machine that pauses may need hundreds of milliseconds more; the lifetime of the addresses, if it were that, ends later."""
 MASTER = """
 import asyncio, sys
 from ipaddress import ip_interface
@@ -130,14 +134,14 @@ def test_the_guardian_bows_out_and_removes_the_addresses_of_a_killed_sidecar(lab
         async def watch() -> float:
             async with Hands() as hands:
                 device = await until(lambda: next((link for link in hands.netlink.snapshot if holds(hands, link)), None))
-                started.process.kill()
                 killed = time.perf_counter()
+                started.process.kill()
                 await until(lambda: not holds(hands, device))
                 return (time.perf_counter() - killed) * 1000
 
         took_ms = await asyncio.to_thread(lab["a"].namespace.call, asyncio.run, watch())
         print(f"{mac} MAC: addresses gone {took_ms:.0f} ms after SIGKILL")
-        assert 50 < took_ms < 150
+        assert WAITS_MS <= took_ms < AT_ONCE_MS
         await until(lambda: b"bow-out" in two.payloads)
 
     def holds(hands: Hands, link: Link) -> bool:
