@@ -193,8 +193,12 @@ class Sidecar:
         return last
 
     def wait_state(self, state: str, timeout_s: float = 15.0, name: str | None = None) -> dict[str, Any]:
-        """Until a group is in ``state``."""
-        return self.wait_for(lambda one: one["state"] == state, f"becomes {state}", timeout_s, name)
+        """Until a group is in ``state``; a MASTER has decided to be one a moment before the kernel has given it the addresses."""
+
+        def there(one: dict[str, Any]) -> bool:
+            return bool(one["state"] == state and (state != "MASTER" or all(address["held"] for address in one["addresses"])))
+
+        return self.wait_for(there, f"becomes {state}", timeout_s, name)
 
     def cli(self, *argv: str) -> "subprocess.CompletedProcess[str]":
         """Run ``carp-sidecar`` on the host, with this sidecar's socket for the commands that have one."""
