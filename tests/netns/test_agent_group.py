@@ -3,6 +3,7 @@
 import json
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,13 +118,17 @@ def test_a_watcher_learns_of_interfaces_once_a_second(lab: Lab) -> None:
     assert member.status()["interfaces"] == [lan]
     with watching(member) as changes:
         pods = (f"link add pod{number} type bridge\naddr add 10.9.{number}.1/24 dev pod{number}" for number in range(20))
+        began = time.monotonic()
         lab["a"].namespace.ip(*pods)
-        event = next(changes)
-        assert event["event"] == "interfaces"
-        assert event["interfaces"][0] == lan
-        assert event["interfaces"][1] == {"name": "pod0", "state": "down", "addresses": ["10.9.0.1/24"]}
-        assert len(event["interfaces"]) == 21, "one event for a burst"
+        told = [next(changes)]
+        while len(told[-1]["interfaces"]) < 21:  # a machine that is busy takes longer than a second for a burst
+            told.append(next(changes))
+        assert len(told) <= time.monotonic() - began, "one event for a burst"
+        assert {event["event"] for event in told} == {"interfaces"}
+        assert told[-1]["interfaces"][0] == lan
+        assert told[-1]["interfaces"][1] == {"name": "pod0", "state": "down", "addresses": ["10.9.0.1/24"]}
         lab["a"].namespace.ip("link add pod20 type bridge", "link set pod20 up")
         lab["a"].namespace.ip(*(f"addr del 10.9.{number}.1/24 dev pod{number}" for number in range(20)))
-        assert next(changes)["interfaces"] == [lan], "what has no address is not told"
+        while (shown := next(changes)["interfaces"]) != [lan]:
+            assert all(one["name"] != "pod20" for one in shown), "what has no address is not told"
     wait_until(lambda: member.status()["interfaces"] == [lan], 2, "the status agrees")
