@@ -188,7 +188,8 @@ def test_the_routers_of_the_examples(lab: Lab, dying: int) -> None:
         outside.wait_answering()
         seen = [inside.stop(), outside.stop()]
     own, other = (victim.host.ttl, survivor.host.ttl)
-    assert seen[dying].ttls == [own, other, own]
+    ttls = seen[dying].ttls  # at the way back both answer for a moment: the switch believes whoever spoke last
+    assert (ttls[0], ttls[1], ttls[-1], set(ttls)) == (own, other, own, {own, other})
     assert seen[1 - dying].ttls == [other], "the survivor's own network noticed nothing"
     assert seen[1 - dying].longest_ms < 50
     assert all(outage.duration_ms < 3500 for outage in itertools.chain(seen[0].outages, seen[1].outages))
