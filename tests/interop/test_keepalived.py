@@ -6,7 +6,7 @@ from lab.capture import Capture
 from lab.namespace import wait_until
 from lab.network import Lab
 from lab.peers import Keepalived
-from lab.sidecar import VIP4, start_cluster, stays
+from lab.sidecar import CALM, VIP4, start_cluster, stays
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.needs("keepalived")]
 
@@ -16,7 +16,7 @@ SAME_NUMBER = 5
 
 @pytest.mark.parametrize("priority", [255, 1])
 def test_vrrp_with_the_same_number_changes_nothing(lab: Lab, priority: int) -> None:
-    first, second = start_cluster(lab, vhid=SAME_NUMBER)
+    first, second = start_cluster(lab, vhid=SAME_NUMBER, **CALM)
     before = [one.group()["transitions"] for one in (first, second)]
     neighbour = Keepalived(lab["c"], lab.directory, VRRP_ADDRESS, vrid=SAME_NUMBER, priority=priority, interval_s=0.1)
     with Capture(second.host.namespace, "eth0") as wire:

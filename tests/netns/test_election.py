@@ -9,7 +9,7 @@ import pytest
 from lab.capture import Capture
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
+from lab.sidecar import CALM, VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -81,7 +81,7 @@ def test_a_clean_stop_loses_nothing(lab: Lab) -> None:
 
 
 def test_the_old_master_comes_back_as_backup(lab: Lab) -> None:
-    first, second = start_cluster(lab)
+    first, second = start_cluster(lab, **CALM)
     host_dies(lab, first)
     second.wait_state("MASTER")
     power_on(lab, first)
@@ -99,7 +99,7 @@ def test_preemption_takes_the_address_back(lab: Lab) -> None:
 
 
 def test_preemption_waits_for_its_delay(lab: Lab) -> None:
-    first, second = start_cluster(lab, preemption={"enabled": True, "delay": "2s"})
+    first, second = start_cluster(lab, preemption={"enabled": True, "delay": "3s"}, **CALM)
     first.stop()
     second.wait_state("MASTER")
     first.start()

@@ -11,7 +11,7 @@ from lab.capture import ETH_P_ARP, Capture, CarpFrame, inject
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
+from lab.sidecar import CALM, VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -28,7 +28,7 @@ PARTITIONS: dict[str, Callable[[Lab, Host], None]] = {
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_a_split_brain_heals(lab: Lab, partition: str) -> None:
-    first, second = start_cluster(lab)
+    first, second = start_cluster(lab, **CALM)
     if partition == "deaf":  # the backup cannot hear: it speaks up beside a master that can
         PARTITIONS[partition](lab, second.host)
         second.wait_for(lambda one: one["state"] == "MASTER" or one["transitions"] > 1, "stops being a backup")
@@ -61,7 +61,7 @@ def test_a_healed_split_brain_answers_at_once(lab: Lab) -> None:
 
 
 def test_a_stopped_master_is_silent_before_it_speaks(lab: Lab) -> None:
-    first, second = start_cluster(lab)
+    first, second = start_cluster(lab, **CALM)
     with Capture(lab.switch, first.host.port().device) as port:
         first.freeze()
         second.wait_state("MASTER")
@@ -76,7 +76,7 @@ def test_a_stopped_master_is_silent_before_it_speaks(lab: Lab) -> None:
 
 
 def test_carrier_loss_drops_at_once(lab: Lab) -> None:
-    first, second = start_cluster(lab)
+    first, second = start_cluster(lab, **CALM)
     with Prober(lab.client, VIP4) as prober:
         prober.wait_answering()
         lab.unplug(first.host)
@@ -92,7 +92,7 @@ def test_carrier_loss_drops_at_once(lab: Lab) -> None:
 
 
 def test_an_echo_of_its_own_adverts_changes_nothing(lab: Lab) -> None:
-    first, second = start_cluster(lab)
+    first, second = start_cluster(lab, **CALM)
     before = first.group()["transitions"]
     lab.reflect(first.host)
     with Capture(first.host.namespace, "eth0") as own:
@@ -153,7 +153,7 @@ def test_an_interface_whose_name_matches_is_waited_for(lab: Lab) -> None:
 
 
 def test_replayed_adverts_change_nothing(lab: Lab) -> None:
-    first, second = start_cluster(lab)
+    first, second = start_cluster(lab, **CALM)
     with Capture(lab.client.namespace, "eth0") as wire:
         recorded = [wire.wait_for_advert().frame.data for _ in range(5)]
         first.request("handover", group="web")
@@ -210,7 +210,7 @@ def forgeries(advert: CarpFrame) -> dict[str, bytes]:
 
 
 def test_forged_adverts_change_nothing(lab: Lab) -> None:
-    first, second = start_cluster(lab, step=100)
+    first, second = start_cluster(lab, step=100, **CALM)
     with Capture(lab.client.namespace, "eth0") as wire:
         forged = forgeries(wire.wait_for_advert(lambda one: one.claims_mastership))
     before = [one.group()["transitions"] for one in (first, second)]
@@ -222,7 +222,7 @@ def test_forged_adverts_change_nothing(lab: Lab) -> None:
 
 
 def test_a_wrong_key_is_another_group(lab: Lab) -> None:
-    (first,) = start_cluster(lab, 1)
+    (first,) = start_cluster(lab, 1, **CALM)
     stranger = Sidecar(lab, lab["b"], [group(advskew=200, addresses=["10.77.0.101"])])
     stranger.write_key("00" * 32)
     stranger.start()

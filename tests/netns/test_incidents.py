@@ -13,7 +13,7 @@ from lab.capture import ETH_P_ARP, Capture, Frame
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import VIP4, VIP6, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
+from lab.sidecar import CALM, VIP4, VIP6, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -84,7 +84,7 @@ def test_the_virtual_mac_on_a_bridge(lab: Lab) -> None:
 
 
 def test_a_backup_that_dies_or_hangs_is_no_event(lab: Lab) -> None:
-    first, second, third = start_cluster(lab, 3)
+    first, second, third = start_cluster(lab, 3, **CALM)
     before = first.group()["transitions"]
     with Prober(lab.client, VIP4) as prober, Capture(lab.client.namespace, "eth0") as wire:
         prober.wait_answering()
@@ -92,7 +92,7 @@ def test_a_backup_that_dies_or_hangs_is_no_event(lab: Lab) -> None:
         since = time.monotonic()
         second.freeze()
         third.kill()
-        stays([first], ["MASTER"], 1.5)
+        stays([first], ["MASTER"], 2.5)  # longer than the dead time
         second.thaw()
         stays([first, second], ["MASTER", "BACKUP"], 1.0)
         result = prober.stop()
@@ -176,7 +176,7 @@ def test_an_interface_that_is_flushed_gets_its_address_back(lab: Lab, virtual_ma
 
 
 def test_a_demotion_by_hand_outlives_a_restart(lab: Lab) -> None:
-    first, second = start_cluster(lab, preemption={"enabled": True})
+    first, second = start_cluster(lab, preemption={"enabled": True}, **CALM)
     assert first.cli("demote", "web").returncode == 0
     first.kill()  # at once: what was answered is kept
     second.wait_state("MASTER")

@@ -15,7 +15,7 @@ from lab.network import Host, Lab
 from lab.pki import Authority
 from lab.pod import FedSidecar, StaticPod, document
 from lab.prober import Prober, ProbeResult
-from lab.sidecar import Sidecar, group, wait_single_master
+from lab.sidecar import CALM, Sidecar, group, wait_single_master
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.usefixtures("real_root")]
 
@@ -61,7 +61,7 @@ def node_pods(lab: Lab) -> list[FedSidecar]:
     """The chart's sidecars, as an agent feeds them: groups of the cluster, and the defaults of everything else."""
     pods = [FedSidecar(lab, host).start() for host in lab.members()]
     for rank, pod in enumerate(pods):
-        assert pod.agent("reload", document(group("web", addresses=[f"{WEB}/24"], advskew=16 * rank)))["ok"]
+        assert pod.agent("reload", document(group("web", addresses=[f"{WEB}/24"], advskew=16 * rank, **CALM)))["ok"]
     return pods
 
 

@@ -12,7 +12,7 @@ import pytest
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import ENVIRONMENT, PROGRAM, VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
+from lab.sidecar import CALM, ENVIRONMENT, PROGRAM, VIP4, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -69,9 +69,9 @@ def ten_groups(advskew: int, changed: int | None = None) -> list[dict[str, Any]]
     """Ten groups; the changed one has another interval and one more address."""
     found = []
     for number in range(1, 11):
-        fields: dict[str, Any] = {"addresses": [f"10.77.0.{100 + number}"], "advskew": advskew}
+        fields: dict[str, Any] = {"addresses": [f"10.77.0.{100 + number}"], "advskew": advskew} | CALM
         if number == changed:
-            fields |= {"advertisement_interval": "300ms", "addresses": [f"10.77.0.{100 + number}", "10.77.0.150"]}
+            fields |= {"advertisement_interval": "700ms", "addresses": [f"10.77.0.{100 + number}", "10.77.0.150"]}
         found.append(group(f"g{number}", number, **fields))
     return found
 

@@ -8,7 +8,7 @@ import yaml
 
 from carp_operator.cli.main import main
 from lab.network import Host, Lab
-from lab.sidecar import VIP4, Sidecar, group, stays, wait_single_master
+from lab.sidecar import CALM, VIP4, Sidecar, group, stays, wait_single_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -19,7 +19,7 @@ def rendered(lab: Lab, host: Host, **spec: object) -> Sidecar:
     """The static sidecar of a host, not started."""
     sidecar = Sidecar(lab, host, [], name=f"static-{host.name}")
     metadata = {"name": "control-plane"}
-    spec = {"addresses": [f"{STATIC_VIP}/24"], "vhid": 250, "advertisementInterval": "200ms"} | spec
+    spec = {"addresses": [f"{STATIC_VIP}/24"], "vhid": 250, "advertisementInterval": CALM["advertisement_interval"]} | spec
     manifest = lab.directory / "carpgroup.yaml"
     manifest.write_text(yaml.safe_dump({"apiVersion": "kubecarp.io/v1alpha1", "kind": "CarpGroup", "metadata": metadata, "spec": spec}))
     nodes = [word for one in lab.members() for word in ("--node", f"{one.name}={one.address(4)}/24")]

@@ -10,7 +10,7 @@ from carp_sidecar.wire.frames import arp_request
 from lab.capture import ETH_P_ARP, Capture, inject
 from lab.namespace import wait_until
 from lab.network import Lab, Port
-from lab.sidecar import VIP4, VIP6, Sidecar, group, stays, wait_master, wait_single_master
+from lab.sidecar import CALM, VIP4, VIP6, Sidecar, group, stays, wait_master, wait_single_master
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.needs("nft")]
 
@@ -116,7 +116,7 @@ def test_a_snooping_switch_passes_adverts_of_both_families(lab: Lab) -> None:
     groups = [("web", 1, VIP4), ("six", 2, VIP6)]
     members = []
     for rank, name in enumerate("ab"):
-        own = [group(label, vhid, addresses=[address], advskew=rank * 50) for label, vhid, address in groups]
+        own = [group(label, vhid, addresses=[address], advskew=rank * 50, **CALM) for label, vhid, address in groups]
         members.append(Sidecar(lab, lab[name], own).start())
         members[0].wait_state("MASTER", name="six")
     for label, _, _ in groups:
@@ -177,7 +177,7 @@ def test_a_firewall_on_the_host_stops_unicast_adverts_and_no_multicast_ones(lab:
     for rank, name in enumerate("ab"):
         lab[name].namespace.run("nft", "-f", "-", stdin=FIREWALL)
         addresses = {"addresses": [lab["b" if name == "a" else "a"].address()]} if peers == "Unicast" else {}
-        members.append(Sidecar(lab, lab[name], [group(advskew=rank * 50, peers={"mode": peers} | addresses)]).start())
+        members.append(Sidecar(lab, lab[name], [group(advskew=rank * 50, peers={"mode": peers} | addresses, **CALM)]).start())
         members[0].wait_state("MASTER")
     if peers == "Unicast":
         members[1].wait_state("MASTER")

@@ -13,7 +13,7 @@ from lab.hands import Hands, inside
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import Sidecar, group, wait_master
+from lab.sidecar import CALM, Sidecar, group, wait_master
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -37,7 +37,7 @@ def sidecars(lab: Lab) -> tuple[Host, dict[str, Sidecar]]:
     for name, text in BEFORE.items():
         host.namespace.sysctl(f"net/ipv4/conf/eth0/{name}", text)
     named = {
-        name: Sidecar(lab, host, [group(name, vhid, addresses=[ADDRESSES[name]])], name=name, **QUIET)
+        name: Sidecar(lab, host, [group(name, vhid, addresses=[ADDRESSES[name]], **CALM)], name=name, **QUIET)
         for vhid, name in enumerate(ADDRESSES, 1)
     }
     return host, named
