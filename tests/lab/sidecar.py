@@ -197,10 +197,11 @@ class Sidecar:
         return last
 
     def wait_state(self, state: str, timeout_s: float = 15.0, name: str | None = None) -> dict[str, Any]:
-        """Until a group is in ``state``; a MASTER has decided to be one a moment before the kernel has given it the addresses."""
+        """Until a group is in ``state``. The decision comes a moment before the kernel has given the addresses, or taken them away."""
+        held = {"MASTER": {True}, "BACKUP": {False}}.get(state, {True, False})
 
         def there(one: dict[str, Any]) -> bool:
-            return bool(one["state"] == state and (state != "MASTER" or all(address["held"] for address in one["addresses"])))
+            return bool(one["state"] == state) and {address["held"] for address in one["addresses"]} <= held
 
         return self.wait_for(there, f"becomes {state}", timeout_s, name)
 
