@@ -81,6 +81,7 @@ class Namespace:
         self._holder.kill()
         self._holder.wait(COMMAND_TIMEOUT_S)
         for process in self._started:
+            process.kill()  # one that was started just now has not entered yet
             process.wait(COMMAND_TIMEOUT_S)
         for pipe in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
             if pipe is not None:
