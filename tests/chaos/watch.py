@@ -5,7 +5,6 @@ __all__ = ["Watch"]
 import contextlib
 import select
 import socket
-import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -13,12 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from chaos.timeline import SLOT_S
+from lab.capture import SO_TIMESTAMPNS, kernel_time_s
 from lab.network import Host, Lab
 from lab.prober_program import Neighbours
 from lab.witness import listen
 
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/socket.h, linux/if_packet.h
-SO_TIMESTAMPNS = 35
 LATE_S = SLOT_S
 """A question that is later than a slot is a pause of the machine."""
 
@@ -107,16 +106,7 @@ class Watch:
         with contextlib.suppress(OSError):  # nothing more, or the port has just been set down
             while True:
                 frame, said, _, _ = ear.recvmsg(256, 64)
-                at_s = _kernel_time_s(said)
+                at_s = kernel_time_s(said)
                 for address, one in self._asked.items():
                     if (claim := one.claim(frame)) and claim[0] == "answer":
                         self.answers[address][host].append(at_s)
-
-
-def _kernel_time_s(said: Sequence[tuple[int, int, bytes]]) -> float:
-    """When the frame passed the port, on the monotonic clock: the kernel tells it on the other one."""
-    for level, kind, data in said:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-            seconds, nanoseconds = map(int, struct.unpack("@qq", data[:16]))
-            return time.monotonic() - max(0.0, time.time() - seconds - nanoseconds / 1e9)
-    return time.monotonic()

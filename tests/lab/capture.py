@@ -3,7 +3,7 @@
 Also puts frames back on a wire: recorded, altered or invented.
 """
 
-__all__ = ["Capture", "CarpFrame", "Frame", "gratuitous_arp", "inject", "parse_carp"]
+__all__ = ["Capture", "CarpFrame", "Frame", "gratuitous_arp", "inject", "kernel_time_s", "parse_carp"]
 
 import contextlib
 import select
@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,6 +27,7 @@ CARP_AUTHLEN = 7
 """Byte 3 of a CARP header; in VRRP the count of addresses."""
 ADVERT_KIND = 1
 """Second byte of the extension of Strict mode; other kinds are questions and answers."""
+SO_TIMESTAMPNS = 35
 NANOSECOND_PCAP = 0xA1B23C4D
 SNAPLEN = 2048
 LIMIT = 200_000
@@ -111,12 +112,22 @@ def parse_carp(frame: Frame) -> CarpFrame | None:
     )
 
 
+def kernel_time_s(said: Sequence[tuple[int, int, bytes]]) -> float:
+    """When a frame passed its interface, on the monotonic clock: the kernel tells it on the other one. The reader may be late."""
+    for level, kind, data in said:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = map(int, struct.unpack("@qq", data[:16]))
+            return time.monotonic() - max(0.0, time.time() - seconds - nanoseconds / 1e9)
+    return time.monotonic()
+
+
 class Capture:
     """Records everything on an interface from construction until ``stop``; ``interface`` None: all of them."""
 
     def __init__(self, namespace: Namespace, interface: str | None = None) -> None:
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if interface is not None:
             self._socket.bind((interface, ETH_P_ALL))
         self._socket.setblocking(False)
@@ -143,8 +154,8 @@ class Capture:
             select.select([self._socket], [], [], 0.05)
             with contextlib.suppress(BlockingIOError):
                 while len(self._frames) < LIMIT:
-                    data, (interface, _, kind, *_) = self._socket.recvfrom(SNAPLEN)
-                    self._frames.append(Frame(time.monotonic(), interface, kind == socket.PACKET_OUTGOING, data))
+                    data, said, _, (interface, _, kind, *_) = self._socket.recvmsg(SNAPLEN, 64)
+                    self._frames.append(Frame(kernel_time_s(said), interface, kind == socket.PACKET_OUTGOING, data))
 
     def frames(self, since_s: float = 0.0) -> list[Frame]:
         """Frames so far, those after a moment of the monotonic clock."""
