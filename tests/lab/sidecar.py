@@ -232,12 +232,14 @@ class Sidecar:
 
 
 def wait_single_master(sidecars: Sequence[Sidecar], name: str | None = None, timeout_s: float = 15.0) -> Sidecar:
-    """Until exactly one of the sidecars is MASTER and all others are BACKUP; returns the master."""
+    """Until exactly one of the sidecars is MASTER and has the addresses, and all others are BACKUP; returns the master."""
     states: dict[str, str] = {}
 
     def settled() -> bool:
-        states.update({one.host.name: one.group(name)["state"] for one in sidecars})
-        return sorted(states.values()) == ["BACKUP"] * (len(sidecars) - 1) + ["MASTER"]
+        groups = {one.host.name: one.group(name) for one in sidecars}
+        states.update({host: one["state"] for host, one in groups.items()})
+        followed = all(address["held"] == (one["state"] == "MASTER") for one in groups.values() for address in one["addresses"])
+        return followed and sorted(states.values()) == ["BACKUP"] * (len(sidecars) - 1) + ["MASTER"]
 
     try:
         wait_until(settled, timeout_s, "exactly one master")
