@@ -36,6 +36,8 @@ class StubAgents:
         self._clients: list[KubeClient] = []
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="stub-agent")
         self._newest: dict[str, int] = {}
+        self._writing = {name: threading.Lock() for name in interfaces}
+        """A report is made and written before the next one is made: else an older one might arrive last."""
         self._thread = threading.Thread(target=self._follow, name="stub-agents", daemon=True)
         self._connection: http.client.HTTPConnection | None = None
         self.reports = 0
@@ -65,7 +67,7 @@ class StubAgents:
         """Report of these nodes again, as after a change on the wire (``masters``)."""
         for name in names:
             body = self._client().request("GET", f"{COLLECTION}/{name}")
-            self._newest[name] = body["metadata"]["generation"]
+            self._newest[name] = max(body["metadata"]["generation"], self._newest.get(name, 0))  # the watch may be ahead of this answer
             self._report(name, body["metadata"]["generation"], body.get("spec") or {})
 
     def _follow(self) -> None:
@@ -86,6 +88,8 @@ class StubAgents:
                 for event in map(json.loads, events):
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self._seen(event["object"])
+                    elif event["type"] == "DELETED":  # its generations begin anew
+                        self._newest.pop(event["object"]["metadata"]["name"], None)
 
     def _seen(self, body: Json) -> None:
         name, generation = body["metadata"]["name"], body["metadata"]["generation"]
@@ -102,18 +106,19 @@ class StubAgents:
         return client
 
     def _report(self, name: str, generation: int, spec: Mapping[str, Any]) -> None:
-        if self._newest.get(name) != generation or name in self.down:
-            return  # a newer one waits behind this
-        groups = [self._group(name, entry) for entry in spec.get("groups") or ()]
-        status = {
-            "observedGeneration": generation,
-            "sidecar": {"running": True},
-            "interfaces": list(self._interfaces[name]),
-            "groups": groups,
-        }
-        body = {"apiVersion": API_VERSION, "kind": "CarpNode", "metadata": {"name": name}, "status": status}
-        self._client().apply(body, manager="agent", subresource="status")
-        self.reports += 1
+        with self._writing[name]:
+            if self._newest.get(name) != generation or name in self.down:
+                return  # a newer one waits behind this
+            groups = [self._group(name, entry) for entry in spec.get("groups") or ()]
+            status = {
+                "observedGeneration": generation,
+                "sidecar": {"running": True},
+                "interfaces": list(self._interfaces[name]),
+                "groups": groups,
+            }
+            body = {"apiVersion": API_VERSION, "kind": "CarpNode", "metadata": {"name": name}, "status": status}
+            self._client().apply(body, manager="agent", subresource="status")
+            self.reports += 1
 
     def _group(self, node: str, entry: Mapping[str, Any]) -> Json:
         chosen = self.masters.get(entry["name"])
