@@ -367,6 +367,7 @@ class ControlPlane:
             self.start_api()
         self._check_alive()
         self._baseline.restore()
+        self.api.forget_kinds()
         os.truncate(self._audit_log, 0)
 
 

@@ -56,6 +56,10 @@ class KubeClient:
             self._connection.close()
             self._connection = None
 
+    def forget_kinds(self) -> None:
+        """What was served may go, and come again later."""
+        self._resources.clear()
+
     def request(
         self, method: str, path: str, body: object = None, content_type: str = "application/json", accept: str = "", **query: str
     ) -> Any:
