@@ -16,7 +16,7 @@ from carp_agent.times import read_time, write_time
 from lab.cluster import Cluster, KubeMember
 from lab.control_plane import ControlPlane
 from lab.groups import CARP_NODE, SECRET
-from lab.kube_client import Json, KubeClient
+from lab.kube_client import LONG_S, Json, KubeClient
 from lab.namespace import wait_until
 from lab.network import Lab
 from lab.operator_process import NAMESPACE
@@ -84,7 +84,7 @@ def program(api: KubeClient, node: str, *groups: Json) -> int:
     return generation
 
 
-def wait_status(api: KubeClient, node: str, predicate: Callable[[Json], Any], what: str, timeout_s: float = 15.0) -> Json:
+def wait_status(api: KubeClient, node: str, predicate: Callable[[Json], Any], what: str, timeout_s: float = LONG_S) -> Json:
     """Until the status of a CarpNode is so; the status."""
     status: Json = api.wait(CARP_NODE, node, lambda one: predicate(one["status"]), what, timeout_s=timeout_s)["status"]
     return status
@@ -94,7 +94,7 @@ def wait_running(api: KubeClient, node: str, generation: int) -> Json:
     return wait_status(api, node, lambda status: status["observedGeneration"] == generation, f"runs generation {generation}")
 
 
-def wait_state(api: KubeClient, node: str, state: str, timeout_s: float = 15.0) -> Json:
+def wait_state(api: KubeClient, node: str, state: str, timeout_s: float = LONG_S) -> Json:
     """Until the first group is in a state there, as the API server knows."""
     return wait_status(api, node, lambda status: status["groups"][0]["state"] == state, f"is {state}", timeout_s)
 

@@ -124,7 +124,7 @@ def test_without_an_api_server_failover_is_as_ever_and_the_status_catches_up(clu
     assert 0 < seen.longest_ms < 1000
     cluster.plane.start_api()
     name = dead.host.name
-    cluster.api.wait(GROUP, "web", lambda group: group["status"]["master"]["node"] != name, "has another master", timeout_s=15)
+    cluster.api.wait(GROUP, "web", lambda group: group["status"]["master"]["node"] != name, "has another master")
 
 
 def test_a_pod_that_is_deleted_hands_over(cluster: Cluster) -> None:

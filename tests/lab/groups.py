@@ -4,7 +4,7 @@ __all__ = ["CARP_NODE", "EVENT", "GROUP", "INTERFACES", "NODES", "SECRET", "entr
 
 from typing import Any
 
-from lab.kube_client import Json, KubeClient
+from lab.kube_client import LONG_S, Json, KubeClient
 from lab.manifests import carp_group, condition
 
 GROUP, CARP_NODE = "kubecarp.io/v1alpha1/CarpGroup", "kubecarp.io/v1alpha1/CarpNode"
@@ -16,7 +16,7 @@ INTERFACES = {
 }
 
 
-def wait_condition(api: KubeClient, name: str, kind: str, status: str, reason: str = "", timeout_s: float = 15.0) -> Json:
+def wait_condition(api: KubeClient, name: str, kind: str, status: str, reason: str = "", timeout_s: float = LONG_S) -> Json:
     """Until a condition of the newest generation is so; the condition."""
 
     def found(group: Json) -> bool:

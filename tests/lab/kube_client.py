@@ -4,7 +4,7 @@ Talks over a connection that somebody else opens, usually inside a namespace. A 
 ``kubecarp.io/v1alpha1/CarpGroup``; the server itself says which path belongs to it.
 """
 
-__all__ = ["ApiError", "Json", "KubeClient", "kind_of"]
+__all__ = ["LONG_S", "ApiError", "Json", "KubeClient", "kind_of"]
 
 import http.client
 import json
@@ -22,8 +22,9 @@ PATCHES = {
     "json": "application/json-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
-SHORT_S, LONG_S = 0.02, 15.0
-"""How often a state is looked at, and how long it is waited for; everything here takes milliseconds on an idle machine."""
+SHORT_S, LONG_S = 0.02, 30.0
+"""How often a state is looked at, and how long it is waited for: most takes milliseconds on an idle machine, the start of a program or of a
+controller some seconds, and a busy machine takes three times as long."""
 
 
 class ApiError(LabError):
