@@ -4,7 +4,7 @@ It outlives the labs of single tests and is plugged into each of them with the s
 it is made for kubelets (``lab.real_cluster``). Everything that is started here ends with ``close``, or with the process.
 """
 
-__all__ = ["ADDRESS", "PORT", "REMOTE_ETCD", "SERVER", "ControlPlane"]
+__all__ = ["ADDRESS", "PORT", "READY_S", "REMOTE_ETCD", "SERVER", "ControlPlane"]
 
 import contextlib
 import http.client
