@@ -77,6 +77,7 @@ def test_two_operators_take_turns(agents: StubAgents, api: KubeClient, operator:
     assert second.figures()["carp_operator_leader"] == 1
     operator.start(wait=False)
     assert second.stop() == 0
+    operator.wait_acting()
     ready(api, "third", "10.77.0.103")
 
 
