@@ -60,7 +60,7 @@ def _is_done(api: KubeClient, doomed: Operator) -> bool:
     conditions = group.get("status", {}).get("conditions", ())
     if any(one["type"] == "Degraded" and one["status"] == "False" for one in conditions):
         with contextlib.suppress(LabError, OSError):  # it dies meanwhile, or does not listen yet
-            doomed.wait_acting().settle(1.0)
+            doomed.wait_acting().settle()
             return True
     return False
 
@@ -127,7 +127,7 @@ def test_a_key_is_rotated_in_three_steps(agents: StubAgents, api: KubeClient, op
     assert sorted(after) == ["key-2", "sign"]
     assert after["key-2"] not in before.values()
     api.annotate(GROUP, "web", {"kubecarp.io/rotate-key": "please"})
-    assert operator.settle() == operator.settle(1.0)
+    assert operator.settle() == operator.settle()
     assert sorted(api.get(SECRET, "kubecarp-key-web", NAMESPACE)["data"]) == ["key-2", "sign"]
 
 

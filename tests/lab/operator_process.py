@@ -117,8 +117,11 @@ class Operator:
         """Objects written so far; the lease is not counted."""
         return sum(value for name, value in self.figures().items() if name.startswith("carp_operator_api_writes_total"))
 
-    def settle(self, quiet_s: float = 0.5, timeout_s: float = 30.0) -> float:
-        """Until nothing was written for ``quiet_s``; the number of writes so far."""
+    def settle(self, quiet_s: float = 1.5, timeout_s: float = 30.0) -> float:
+        """Until nothing was written for ``quiet_s``; the number of writes so far.
+
+        The operator itself waits up to a second, for another report or for a second try, and the machine may pause.
+        """
 
         def still() -> bool:
             before = self.writes()
