@@ -39,8 +39,11 @@ def test_the_table_is_true_when_the_operator_dies_with_the_master(kubecarp: Real
     nodes = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in operators}
     assert len(set(nodes.values())) == 2, "they are apart"
     doomed = next(node for name, node in nodes.items() if name in lease["spec"]["holderIdentity"])
-    kubecarp.apply(carp_group("unlucky", "10.77.0.101", priorities=[{"node": doomed, "priority": 255}]))
+    # With preemption: without it a node that hears of the group a moment before the best one may be master first, and stays it.
+    priorities = [{"node": doomed, "priority": 255}]
+    kubecarp.apply(carp_group("unlucky", "10.77.0.101", priorities=priorities, preemption={"enabled": True}))
     try:
+        wait_until(lambda: kubecarp.holders("10.77.0.101") == [doomed], 60, f"{doomed} has the address", 0.2)
         kubecarp.wait_ready("unlucky", address="10.77.0.101")
         assert kubecarp.status("unlucky")["master"]["node"] == doomed
         kubecarp[doomed].power_off()
