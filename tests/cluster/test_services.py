@@ -10,7 +10,7 @@ import pytest
 from lab.image import KUBECARP
 from lab.kube_client import Json
 from lab.namespace import wait_until
-from lab.real_cluster import VIP, RealCluster
+from lab.real_cluster import READY_S, VIP, RealCluster
 
 pytestmark = [pytest.mark.needs("machines", "kubernetes", "kubelet", "kube-proxy", "containerd", "buildah"), pytest.mark.timeout(420)]
 
@@ -72,7 +72,9 @@ def web(kubecarp: RealCluster) -> RealCluster:
     if kubecarp.api.find("v1/Service", "web", "default"):
         kubecarp.api.delete("v1/Service", "web", "default")
     kubecarp.apply(*workload())
-    kubecarp.api.wait("apps/v1/DaemonSet", "web", lambda one: one["status"]["numberReady"] == 3, "is ready", namespace="default")
+    kubecarp.api.wait(
+        "apps/v1/DaemonSet", "web", lambda one: one["status"]["numberReady"] == 3, "is ready", namespace="default", timeout_s=READY_S
+    )
     wait_until(lambda: ask(kubecarp), FIRST_ANSWER_S, "the Service answers", 0.1)
     return kubecarp
 

@@ -3,7 +3,7 @@
 Control plane, nodes and client are hosts of one lab. Everything ends with ``close``, or with the process.
 """
 
-__all__ = ["CHART", "CLIENT", "NAMESPACE", "RELEASE", "VIP", "RealCluster"]
+__all__ = ["CHART", "CLIENT", "NAMESPACE", "READY_S", "RELEASE", "VIP", "RealCluster"]
 
 import contextlib
 import http.client
