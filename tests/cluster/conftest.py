@@ -28,8 +28,11 @@ def cluster(shared_cluster: RealCluster) -> RealCluster:
 
 @pytest.fixture
 def kubecarp(cluster: RealCluster) -> RealCluster:
-    """The chart at its defaults, and one group, intranet, that is Ready with three members."""
+    """The chart at its defaults, and one group, intranet, that is Ready with three members.
+
+    On the nodes as well as in the API, where a node that has just got its power back is called ready from before.
+    """
     cluster.install()
     cluster.apply(carp_group("intranet", VIP))
-    cluster.wait_ready("intranet")
+    cluster.wait_ready("intranet", address=VIP)
     return cluster

@@ -95,7 +95,7 @@ def test_a_restart_of_one_container_leaves_the_other_alone(kubecarp: RealCluster
     uid = kubecarp.node_pod(NODE)["metadata"]["uid"]
     kubecarp.kill(NODE, container)
     wait_until(lambda: kubecarp.process(NODE, container) != killed, 60, f"the {container} runs again", 0.2)
-    kubecarp.wait_ready("intranet")
+    kubecarp.wait_ready("intranet", address=VIP)
     assert kubecarp.process(NODE, other) == left
     assert kubecarp.node_pod(NODE)["metadata"]["uid"] == uid
     assert len(kubecarp.holders(VIP)) == 1
