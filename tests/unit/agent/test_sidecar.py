@@ -95,7 +95,8 @@ def test_many_changes_are_few_updates_and_the_last_one_is_told(fake: FakeSidecar
         return document and document["groups"][0]["vhid"] == 199
 
     wait_for(last)
-    assert len(listener.updates) <= 1 + 3 + (time.monotonic() - began), "the first, three at once, then one a second"
+    took_s = time.monotonic() - began
+    assert len(listener.updates) <= 1 + 3 + 1 + took_s, "three at once, then one a second, however long the machine takes"
 
 
 def test_a_restart_is_told_and_a_mere_break_is_not(fake: FakeSidecar, listener: Listener) -> None:
@@ -121,8 +122,8 @@ def test_a_conflict_is_told_with_its_owner(fake: FakeSidecar, listener: Listener
 
 def test_absence_at_the_start_is_told_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sidecar, "_START_GRACE_S", 0.1)
-    listener = Listener(tmp_path / "none")
     began = time.monotonic()
+    listener = Listener(tmp_path / "none")
     listener.start()
     assert time.monotonic() - began >= 0.1
     assert (listener.states, listener.complaints) == ([None], [])
