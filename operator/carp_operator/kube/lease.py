@@ -9,6 +9,7 @@ __all__ = ["Lease"]
 import asyncio
 import logging
 import random
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -39,6 +40,8 @@ class Lease:
         """What the log has last; an outage is one line and not one each two seconds."""
         self._seen: tuple[str, float] = ("", 0.0)
         """The resourceVersion last seen, and when: a lease is over when it has not changed for its duration, by our own clock."""
+        self._alone = threading.Lock()
+        """A renewal goes on in its thread when its task is cancelled: what releases the lease waits for it, and has the last word."""
 
     async def acquire(self) -> None:
         """Returns when it is ours; tries for ever."""
@@ -58,16 +61,20 @@ class Lease:
     async def release(self) -> None:
         """Let the next one in at once."""
         try:
-            current = await asyncio.to_thread(self._api.get, self._path)
-            if current["spec"].get("holderIdentity") == self._identity:
-                current["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                await asyncio.to_thread(self._api.replace, self._path, current)
+            await asyncio.to_thread(self._give_back)
         except (ApiError, KeyError) as error:
             _log.warning("the lease was not released, the next operator waits %s s: %s", DURATION_S, error)
 
+    def _give_back(self) -> None:
+        with self._alone:
+            current = self._api.get(self._path)
+            if current["spec"].get("holderIdentity") == self._identity:
+                current["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                self._api.replace(self._path, current)
+
     async def _attempt(self) -> bool:
         try:
-            taken = await asyncio.to_thread(self._take)
+            taken = await asyncio.to_thread(self._take_alone)
             sentence = "" if taken else "another operator is at work; waiting for its lease"
         except ApiError as error:
             taken, sentence = False, "" if error.is_conflict else f"the lease cannot be taken: {error}"
@@ -75,6 +82,10 @@ class Lease:
             _log.info("%s", sentence)
         self._said = sentence
         return taken
+
+    def _take_alone(self) -> bool:
+        with self._alone:
+            return self._take()
 
     def _take(self) -> bool:
         try:
