@@ -103,6 +103,7 @@ def test_a_group_that_was_deleted_while_no_operator_ran_leaves_nothing(agents: S
     wait_until(lambda: not entries(api, "web"), 10, "the entries are gone")
 
 
+@pytest.mark.timeout(300)
 def test_255_groups_fit_on_a_network_and_the_next_is_told_why_not(agents: StubAgents, api: KubeClient) -> None:
     for number in range(256):
         api.create(carp_group(f"g{number}", f"fd77::1:{number + 1:x}"))
@@ -114,7 +115,7 @@ def test_255_groups_fit_on_a_network_and_the_next_is_told_why_not(agents: StubAg
             if any(one["type"] == "Ready" and one["status"] == status for one in group.get("status", {}).get("conditions", ()))
         ]
 
-    wait_until(lambda: len(by_readiness("True")) == 255, 60, "255 groups are ready", 0.2)
+    wait_until(lambda: len(by_readiness("True")) == 255, 150, "255 groups are ready", 0.5)
     (refused,) = [group for group in by_readiness("False") if condition(group, "Accepted")["status"] == "False"]
     refusal = wait_condition(api, refused["metadata"]["name"], "Accepted", "False", "VhidsExhausted")
     assert refusal["message"].startswith("every VHID from 1 to 255 is taken on 10.77.0.0/24, fd77::/64; put further addresses into")
