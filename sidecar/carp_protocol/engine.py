@@ -74,8 +74,7 @@ class Engine:
         self._codec: StrictCodec | CompatibleCodec = self._strict or CompatibleCodec(config, random_bits)
         self._effects: deque[Effect] = deque(maxlen=_PENDING_EFFECTS)
         self._packets: list[bytes] = []
-        self._reassertions = TokenBucket(rate_per_s=20, burst=20)
-        self._probes = TokenBucket(rate_per_s=20, burst=20)
+        self._reassertions, self._probes = (TokenBucket(rate_per_s=20, burst=20) for _ in range(2))
         self._suspicion: Suspicion | None = None
         self._takeover: Takeover | None = None
         self._dead_at: float | None = None
@@ -186,14 +185,13 @@ class Engine:
 
     def reconfigure(self, config: GroupConfig, now: float) -> None:
         """Go on with other settings and without leaving the state. VHID, interface and mode cannot change this way."""
-        codec_changed = (config.authentication, config.addresses) != (self.config.authentication, self.config.addresses)
-        interval_changed = config.advertisement_interval_s != self.config.advertisement_interval_s
+        now_said, then_said = ((one.authentication, one.addresses, one.advertisement_interval_s) for one in (config, self.config))
         self._step_down_if_stalled(now)
         could_be_master = self._may_be_master
         self.config = config
         self.demotions.set(_CONFIGURED, config.demotion)
         self._derive()
-        if codec_changed or interval_changed:
+        if now_said != then_said:
             self._codec.reconfigure(config, now)
         self._standing_changed(could_be_master, now)
 
@@ -210,7 +208,7 @@ class Engine:
         """Call when ``next_timer`` has come, with a time not before it."""
         self._step_down_if_stalled(now)
         if self._handover_until is not None and now >= self._handover_until:
-            self._end_handover(now)
+            self._end_handover(self._handover_until, now)
         if self._advert_at is not None and now >= self._advert_at:
             self._advertise(now) if self.state is State.MASTER else self._say_goodbye(now)
         if self._solicit_at is not None and now >= self._solicit_at:
@@ -309,8 +307,7 @@ class Engine:
 
     def _listen(self, heard: Heard, origin: Origin, now: float) -> None:
         self.master, self._advert_at = MasterSeen(origin.source, heard.standing, now), None
-        master_interval_s = heard.interval_s if self._strict else self._timing.interval_s
-        self._wait_for_death(master_interval_s, now)
+        self._wait_for_death(heard.interval_s if self._strict else self._timing.interval_s, now)
         if not (self._suspects and self._may_be_master) or origin.source in self._unaskable:
             self._suspicion = None
             return
@@ -467,10 +464,13 @@ class Engine:
     def _say(self, packet: bytes, now: float) -> None:
         self._packets += [packet, *(self._codec.repeat(now) if isinstance(self._codec, CompatibleCodec) else [])]
 
-    def _end_handover(self, now: float) -> None:
+    def _end_handover(self, due: float, now: float) -> None:
         """Nobody took over: whoever must leave leaves, whoever only offered stays."""
-        stays = Reason.NO_SUCCESSOR if self._may_be_master else Reason.EXCLUDED
-        self._change(Reason.CLOSED if self._closing else stays, now)
+        if now - due > HANDOVER_LIMIT_S / 4:  # ourselves: the successor may have slept with us, or spoken to a queue
+            self._handover_until = now + HANDOVER_LIMIT_S / 4
+        else:
+            stays = Reason.NO_SUCCESSOR if self._may_be_master else Reason.EXCLUDED
+            self._change(Reason.CLOSED if self._closing else stays, now)
 
     def _standing_changed(self, could_be_master: bool, now: float) -> None:
         """Say the new standing at once: a master so that a better member takes over, and one that may not stay leaves."""

@@ -298,6 +298,19 @@ def test_a_closing_master_goes_when_it_hears_its_successor(mode: Mode) -> None:
 
 
 @BOTH
+def test_a_host_that_sleeps_during_a_handover_does_not_undo_it(mode: Mode) -> None:
+    """Nobody could speak in that time, or what was said is still unread."""
+    one, other = pair(mode)
+    one.engine.handover(one.now)
+    one.now += HANDOVER_LIMIT_S + 0.2
+    one.engine.handle_timer(one.now)
+    assert one.state() is State.HANDOVER
+    other.now = one.now
+    run_together([one, other], 0.15)
+    assert (one.reasons(), other.state()) == ([Reason.REQUESTED, Reason.SUCCESSOR_HEARD], State.MASTER)
+
+
+@BOTH
 def test_a_handover_nobody_takes_is_taken_back(mode: Mode) -> None:
     member = Member.make(mode=mode).become_master()
     assert member.engine.handover(member.now)
