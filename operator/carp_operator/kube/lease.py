@@ -7,6 +7,7 @@ plane never looks at the lease.
 __all__ = ["Lease"]
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -50,12 +51,13 @@ class Lease:
         _log.info("this operator is at work")
 
     async def hold(self) -> None:
-        """Renews it; returns when it could not be renewed in time."""
-        last = time.monotonic()
-        while time.monotonic() - last < DURATION_S - RENEW_S:
+        """Renews it; returns when it could not be renewed in time, however long the API server takes to say so."""
+        ends_at = time.monotonic() + DURATION_S - RENEW_S
+        while time.monotonic() < ends_at:
             await asyncio.sleep(RENEW_S)
-            if await self._attempt():
-                last = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                if await asyncio.wait_for(self._attempt(), ends_at + RENEW_S / 2 - time.monotonic()):
+                    ends_at = time.monotonic() + DURATION_S - RENEW_S
         _log.error("the lease could not be renewed; another operator may be at work now")
 
     async def release(self) -> None:
