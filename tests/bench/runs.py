@@ -55,8 +55,8 @@ class Pair:
 
     def settle(self) -> None:
         """Until the backup has heard some adverts; while others are measured, that time passes by itself."""
-        self.find_roles()
         time.sleep(max(0.0, self._undone_s + self.cell.steady_after_s - time.monotonic()))
+        self.find_roles()  # last: a better member may have taken over meanwhile
 
     def takeovers(self) -> int:
         """How many times either became master, by their own word."""
