@@ -25,6 +25,8 @@ _TIMEOUT_S = (5.0, 30.0)
 """To connect, and to answer: an API server that takes longer is as good as none."""
 _PAGE = 500
 """Objects a list answers with at once: what kubectl asks for."""
+_LONGEST_TEXT = 200
+"""Of a refusal that is no object; longer ones are pages for a browser."""
 _CONTENT_TYPES = {
     "apply": "application/apply-patch+yaml",
     "merge": "application/merge-patch+json",
@@ -113,10 +115,20 @@ class Api:
             raise ApiError(
                 error.status or 0, error.reason or "", f"the API server {self.server} cannot be asked: {error.reason}"
             ) from error
-        answer = _decode_untrusted(data)
         if response.status >= 400:
-            raise ApiError(response.status, str(answer.get("reason", "")), str(answer.get("message", response.reason)))
-        return answer
+            raise self._refusal_untrusted(path, response.status, str(response.reason), data or b"")
+        return _decode_untrusted(data)
+
+    def _refusal_untrusted(self, path: str, status: int, reason: str, data: bytes) -> ApiError:
+        """What was said no with: a Status; plain text (of a kind it does not know, or of 429); or the page of a balancer."""
+        bare = f"the API server {self.server} answers {status} {reason}"
+        try:
+            answer = _decode_untrusted(data)
+        except ApiError:
+            text = data.decode(errors="replace").strip()
+            plain = len(text) <= _LONGEST_TEXT and text.isprintable() and not text.startswith(("<", "\ufffd"))
+            return ApiError(status, reason, f"{path}: {text}" if plain else bare)
+        return ApiError(status, str(answer.get("reason", "")), str(answer.get("message", bare)))
 
 
 def _load(configuration: Configuration, kubeconfig: str | None, context: str | None) -> None:
