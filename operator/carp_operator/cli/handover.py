@@ -116,11 +116,11 @@ def _follow(cluster: Cluster, before: GroupSeen, identity: str, patience: Patien
     """What is waited for, again and again; at last the group with its new master. Raises OperatorError for a refusal."""
     old = before.master
     for _ in patience:
-        group = cluster.group(before.name)
+        group = patience.ask(lambda: cluster.group(before.name))
         if group.master not in {"", old}:
             yield group
             return
-        node = cluster.carp_node(old)
+        node = patience.ask(lambda: cluster.carp_node(old))
         report = node.groups.get(before.name) if node else None
         if report is not None and report.handover_id == identity:
             if report.handover_refusal:

@@ -125,7 +125,7 @@ def _wait(cluster: Cluster, screen: Screen, node: str, before: Mapping[str, Grou
     groups, standing = dict(before), _Standing((), {}, ())
     with screen.progress() as progress:
         for _ in patience:
-            groups = cluster.groups()
+            groups = patience.ask(cluster.groups)
             standing = _stand(node, groups.values())
             if standing.settled:
                 break

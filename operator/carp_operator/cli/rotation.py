@@ -80,7 +80,7 @@ def _follow(cluster: Cluster, screen: Screen, group: str, old: str, patience: Pa
     hindrance = ""
     with screen.progress() as progress:
         for _ in patience:
-            rotation = read_rotation(group, cluster.carp_nodes())
+            rotation = read_rotation(group, patience.ask(cluster.carp_nodes))
             if rotation is None:
                 raise OperatorError(f"{group}: no node runs it any more")
             done, step = _progress(rotation, old)

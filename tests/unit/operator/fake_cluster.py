@@ -83,6 +83,8 @@ class FakeApi:
         self.objects: dict[str, Json] = {}
         self.forbidden: set[str] = set()
         self.down = ""
+        self.trouble: Refused | None = None
+        """What is said to everything."""
         self.installed = True
         self.written: list[tuple[str, Json]] = []
         self.changed: Callable[[str, Json], object] = lambda _path, _body: None
@@ -133,6 +135,8 @@ class FakeApi:
     def _check(self, path: str) -> None:
         if self.down:
             raise Refused(0, f"the API server {self.server} cannot be reached: {self.down}", "Unreachable")
+        if self.trouble is not None:
+            raise self.trouble
         if path in self.forbidden:
             raise Refused(403, f"{path} is forbidden", "Forbidden")
         if not self.installed and "kubecarp.io" in path:

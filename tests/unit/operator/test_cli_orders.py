@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from carp_operator.api.group import format_time, read_group
-from unit.operator.fake_cluster import NODES, NOW, FakeApi, FakeClock, carp_node, entry, group, member, members, node, report, run
+from unit.operator.fake_cluster import NODES, NOW, FakeApi, FakeClock, Refused, carp_node, entry, group, member, members, node, report, run
 
 GROUP, CARP_NODE = "/apis/kubecarp.io/v1alpha1/carpgroups/intranet", "/apis/kubecarp.io/v1alpha1/carpnodes/node-a"
 
@@ -324,3 +324,46 @@ def test_rotate_key_refuses(bodies: list[dict[str, Any]], sentence: str) -> None
     assert (code, out) == (1, "")
     assert sentence in err
     assert not api.written
+
+
+# ---- an API server that is away while somebody waits ----------------------------------------------------------
+
+
+def away(api: FakeApi, clock: FakeClock, error: Refused, from_s: float, to_s: float) -> None:
+    clock.after(from_s, lambda: setattr(api, "trouble", error))
+    clock.after(to_s, lambda: setattr(api, "trouble", None))
+
+
+@pytest.mark.parametrize(
+    "error", [Refused(0, "the API server cannot be reached: reset", "Unreachable"), Refused(429, "later"), Refused(503, "")]
+)
+def test_an_order_is_followed_over_an_outage(error: Refused) -> None:
+    """As when the address that moves is that of the API server."""
+    api, clock = cluster(), FakeClock()
+    carry_out(api, clock, "node-b")
+    away(api, clock, error, 0.1, 3)
+    assert run(api, "handover", "intranet", clock=clock)[::2] == (0, "")
+    api, clock = cluster(), FakeClock()
+    clock.after(1, lambda: api.put(group("intranet", *members("node-b", node_a=DEMOTED))))
+    away(api, clock, error, 0.1, 3)
+    code, out, err = run(api, "maintenance", "node-a", "on", clock=clock)
+    assert (code, err) == (0, "")
+    assert out.endswith("node-a has no addresses\n")
+    api, clock = cluster(*ring("v1", "key-1")), FakeClock()
+    rotating(api, clock, [(1.0, ring("v4", "key-2"))])
+    away(api, clock, error, 0.1, 3)
+    assert run(api, "rotate-key", "intranet", clock=clock)[::2] == (0, "")
+
+
+def test_an_outage_that_lasts_is_told_when_the_time_is_over() -> None:
+    api, clock = cluster(), FakeClock()
+    away(api, clock, Refused(503, "etcd is away"), 0.1, 60)
+    assert run(api, "maintenance", "node-a", "on", "--timeout", "5s", clock=clock)[::2] == (1, "kubectl carp: etcd is away\n")
+    assert 5 <= clock.monotonic() < 6
+
+
+def test_a_refusal_is_not_waited_for() -> None:
+    api, clock = cluster(), FakeClock()
+    away(api, clock, Refused(403, "you may not"), 0.1, 60)
+    assert run(api, "maintenance", "node-a", "on", clock=clock)[::2] == (1, "kubectl carp: you may not\n")
+    assert clock.monotonic() < 1
