@@ -5,6 +5,7 @@ Needs to read CarpGroups and CarpNodes. Nodes, Events and the operator's lease a
 
 __all__ = ["Cluster", "Requests"]
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -23,6 +24,13 @@ FIELD_MANAGER = "kubectl-carp"
 _EVENTS_NAMESPACE = "default"
 """Where Events about cluster-scoped objects are."""
 _FORBIDDEN, _NOT_FOUND = 403, 404
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+class _NoName(OperatorError):
+    """What cannot be the name of an object; as part of a path it would mean something else."""
+
+    status = _NOT_FOUND
 
 
 class Requests(Protocol):
@@ -56,7 +64,7 @@ class Cluster:
     def group(self, name: str) -> GroupSeen:
         """One group; an error that names those there are."""
         try:
-            return see_group(self._api.request("GET", paths.carp_group(name)))
+            return see_group(self._named(paths.carp_groups(), name))
         except OperatorError as error:
             if _status(error) != _NOT_FOUND:
                 raise
@@ -82,7 +90,7 @@ class Cluster:
     def node(self, name: str) -> Node:
         """One node; an error that names those there are."""
         try:
-            return read_node(self._api.request("GET", f"{paths.nodes()}/{name}"))
+            return read_node(self._named(paths.nodes(), name))
         except OperatorError as error:
             if _status(error) != _NOT_FOUND:
                 raise
@@ -110,6 +118,12 @@ class Cluster:
             if _status(error) != _NOT_FOUND:
                 raise
             raise OperatorError(f"{self._api.server} knows no CarpGroups: kubecarp is not installed there; install its chart") from error
+
+    def _named(self, folder: str, name: str) -> Json:
+        if not _NAME.fullmatch(name):
+            raise _NoName(name)
+        found: Json = self._api.request("GET", f"{folder}/{name}")
+        return found
 
     def _optional(self, path: str, *tolerated: int) -> Json | None:
         try:

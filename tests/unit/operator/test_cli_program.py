@@ -102,6 +102,20 @@ def test_a_server_that_does_not_answer_is_one_sentence() -> None:
     assert done.stderr.startswith("kubectl carp: no cluster to talk to: ")
 
 
+@pytest.mark.parametrize("name", ["", "/", "web/status", "web?watch=1", "we b", "Web", "../nodes/web"])
+def test_what_cannot_be_a_name_is_no_path(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of a variable of a script that is empty."""
+
+    def request(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("it was asked for")
+
+    api = FakeApi(group("web", *members()), node("web"))
+    monkeypatch.setattr(api, "request", request)
+    for order in (["describe", name], ["handover", name], ["rotate-key", name]):
+        assert run(api, *order)[2].startswith(f"kubectl carp: there is no CarpGroup {name}; ")
+    assert run(api, "maintenance", name, "on")[2].startswith(f"kubectl carp: there is no node {name}; ")
+
+
 def test_an_unreachable_server_is_one_sentence(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(
