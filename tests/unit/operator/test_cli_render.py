@@ -360,6 +360,8 @@ def test_what_the_operator_would_refuse_is_refused(kitchen: Kitchen, objects: li
     [
         ("a: [", "line 1: "),
         ("a: 1\na: 2", "line 2: a is written twice"),
+        ("a: 1\nb: {{ c }}", "line 2: a list or a table cannot be a key; a {{ template }} has to be filled in first"),
+        ("? [a]\n: b", "line 1: a list or a table cannot be a key"),
         ("- 1", "holds something that is not an object"),
         ("kind: CarpGroup", "apiVersion is None; write kubecarp.io/v1alpha1"),
         ("{apiVersion: kubecarp.io/v1alpha1, kind: CarpGroup, metadata: {}}", "metadata.name is missing"),
