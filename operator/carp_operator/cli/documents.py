@@ -42,14 +42,10 @@ def status_document(verdict: Verdict, nodes: Mapping[str, Node] | None) -> Json:
 def group_document(group: GroupSeen, findings: Iterable[Finding]) -> Json:
     """One group; what is not known is left out."""
     found = tuple(findings)
-    document: Json = {
-        "name": group.name,
-        "healthy": worst(found) is Level.NOTE,
-        "vhid": group.vhid,
-        "addresses": list(group.addresses),
-        "mode": group.mode.value,
-        "interval": group.interval,
-    }
+    document: Json = {"name": group.name, "healthy": worst(found) is Level.NOTE}
+    if group.vhid is not None:
+        document["vhid"] = group.vhid
+    document |= {"addresses": list(group.addresses), "mode": group.mode.value, "interval": group.interval}
     if group.master:
         master = {"node": group.master, "since": group.since, "interface": group.interface}
         document["master"] = {key: value for key, value in master.items() if value}

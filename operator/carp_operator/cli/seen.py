@@ -12,7 +12,8 @@ from typing import Any
 from carp_operator.api.errors import BadObject
 from carp_operator.api.group import parse_time
 from carp_operator.api.node import CarpNode, Node
-from carp_protocol.config import Dialect, Mode, PeerMode
+from carp_protocol.config import DEFAULT_INTERVAL_S, Dialect, Mode, PeerMode
+from carp_protocol.fields import format_duration_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,7 @@ def _see_group(body: Mapping[str, Any]) -> GroupSeen:
     metadata, spec, status = (body.get(key) or {} for key in ("metadata", "spec", "status"))
     authentication, master = spec.get("authentication") or {}, status.get("master") or {}
     members = tuple(_see_member(entry) for entry in status.get("members") or ())
+    mode = Mode(authentication.get("mode", "Strict"))
     return GroupSeen(
         name=metadata["name"],
         created=metadata.get("creationTimestamp") or "",
@@ -135,8 +137,8 @@ def _see_group(body: Mapping[str, Any]) -> GroupSeen:
         observed_generation=int(status.get("observedGeneration") or 0),
         addresses=tuple(map(str, status.get("addresses") or spec.get("addresses") or ())),
         vhid=status.get("vhid", spec.get("vhid")),
-        interval=status.get("interval") or spec.get("advertisementInterval") or "",
-        mode=Mode(authentication.get("mode", "Strict")),
+        interval=status.get("interval") or spec.get("advertisementInterval") or format_duration_s(DEFAULT_INTERVAL_S[mode]),
+        mode=mode,
         dialect=Dialect(authentication.get("dialect", "Common")),
         virtual_mac=bool(spec.get("virtualMAC", True)),
         peer_mode=PeerMode((spec.get("peers") or {}).get("mode", "Multicast")),

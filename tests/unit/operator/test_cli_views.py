@@ -100,6 +100,10 @@ def test_describe_a_group_that_never_ran() -> None:
     assert "Master:        nobody has the addresses\n" in text
     assert "NotSeen" in text
     assert "tcpdump" not in text
+    assert "Mode:          Strict, an advert every 200ms, multicast\n" in text
+    document = json.loads(run(FakeApi(body), "describe", "intranet", "-o", "json")[1])
+    assert "vhid" not in document, "what is not known is left out"
+    assert document["interval"] == "200ms"
 
 
 @pytest.mark.parametrize("addresses", [("10.0.0.5",), ("fd00::5",), ("10.0.0.5", "fd00::5")])
