@@ -134,6 +134,10 @@ runAsUser: 65532
 {{- if and (gt (int .Values.operator.replicas) 1) (not .Values.operator.leaderElection) -}}
 {{- fail "operator.replicas is more than 1 without operator.leaderElection: the operators would work against each other. Switch the election on, or run one" -}}
 {{- end -}}
+{{- $range := splitList "-" .Values.operator.vhidRange -}}
+{{- if gt (atoi (first $range)) (atoi (last $range)) -}}
+{{- fail (printf "operator.vhidRange %s begins above its end: write it as 1-99" .Values.operator.vhidRange) -}}
+{{- end -}}
 {{- include "kubecarp.checkOnlyOne" . -}}
 {{- end -}}
 
