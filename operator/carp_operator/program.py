@@ -60,34 +60,44 @@ class _Term:
     def __init__(self, settings: Settings, api: Api, metrics: Metrics, identity: str) -> None:
         self.cache = Cache(settings.first_vhid, settings.last_vhid)
         self.reconciler = Reconciler(api, self.cache, Planner(make_key), metrics, settings.namespace, identity)
+        self.learnt = False
+        """The world is known: from then on the loop is to turn."""
         self._namespace = settings.namespace
         self._api = api
 
     def trouble(self) -> str:
         """Why the process should be started anew; empty if it should not."""
         silent_s = time.monotonic() - self.reconciler.last_round_s
-        return f"the loop hangs for {silent_s:.0f} s" if silent_s > _HANGS_S else ""
+        return f"the loop hangs for {silent_s:.0f} s" if self.learnt and silent_s > _HANGS_S else ""
 
     async def serve(self, lease: Lease | None) -> None:
         """Until the lease is lost. Raises what a bug raises."""
+        await _until_one_ends(self._work(), *([lease.hold()] if lease else []))
+
+    async def _work(self) -> None:
         await _learn(self._api, self.cache, self._namespace)
         world = self.cache.world
         _log.info("carp-operator %s knows %d groups and %d nodes", __version__, len(world.groups), len(world.nodes))
         self.reconciler.last_round_s = time.monotonic()
-        tasks = {
-            asyncio.create_task(self.reconciler.run()),
-            asyncio.create_task(_relist_now_and_then(self._api, self.cache, self._namespace, self.reconciler)),
-            asyncio.create_task(watch(self.cache, self.reconciler.wake, self._namespace)),
-        }
-        tasks |= {asyncio.create_task(lease.hold())} if lease else set()
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+        self.learnt = True
+        await _until_one_ends(
+            self.reconciler.run(),
+            _relist_now_and_then(self._api, self.cache, self._namespace, self.reconciler),
+            watch(self.cache, self.reconciler.wake, self._namespace),
+        )
+
+
+async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Then the others are cancelled. Raises what that one raises."""
+    tasks = {asyncio.create_task(work) for work in works}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
         await asyncio.wait(tasks, timeout=_STOP_S)
-        for task in done:
-            task.result()
+    for task in done:
+        task.result()
 
 
 async def run(settings: Settings, api: Api) -> int:
