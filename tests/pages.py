@@ -109,6 +109,10 @@ def messages() -> str:
         "|---|---|---|",
         *(f"| `{case.reason}` | {case.title} | {case.message} |" for case in REFUSED_LATER),
         "",
+        "Two more are rare. `VhidsExhausted`: every VHID that the operator may give is taken on the network; put further addresses",
+        "into an existing group, which holds 32, or widen `operator.vhidRange`. `VhidChanged`: the group runs with another VHID;",
+        "delete it and create it anew.",
+        "",
     ]
     return "\n".join(lines)
 
