@@ -162,6 +162,8 @@ def _group(group: Mapping[str, Any], before: Mapping[str, Any], picture: Picture
         entry["version"] = picture.versions[name]
     if group["interface"]:
         entry["interface"] = _text(group["interface"], 15)
+    if source := group.get("source"):  # a sidecar of an earlier release says nothing of it
+        entry["source"] = _text(source, _WORD)
     if master := group["master"]:
         entry["master"] = {"source": _text(master["source"], _WORD), "local": bool(master["local"])}
     if memory.forged(name, now):

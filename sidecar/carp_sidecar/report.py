@@ -43,6 +43,7 @@ def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:
         "vhid": config.vhid,
         "interface": runner.link.name if runner.link else config.interface,
         "interface_state": "missing" if not runner.link else "up" if runner.link.running else "down",
+        "source": runner.own_source or None,
         "state": engine.state.value,
         "since": iso_time(time.time() - in_state_s),
         "since_s": round(in_state_s, 3),

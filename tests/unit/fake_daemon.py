@@ -24,6 +24,7 @@ def group_status(name: str = "intranet", **fields: Any) -> dict[str, Any]:
         "vhid": 1,
         "interface": "vmx0",
         "interface_state": "up",
+        "source": "172.27.27.3",
         "state": "BACKUP",
         "since": "2026-03-01T12:00:00Z",
         "since_s": 192.4,

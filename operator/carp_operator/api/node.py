@@ -57,6 +57,8 @@ class GroupReport:
     reason: str = ""
     interface: str = ""
     interface_state: str = "Missing"
+    source: str = ""
+    """The address that its adverts come from; empty if it has not told any."""
     demotion: int = 0
     excluded: bool = False
     demoted_by: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ def _read_report(entry: Mapping[str, Any], before: GroupReport | None) -> GroupR
         reason=entry.get("reason", ""),
         interface=entry.get("interface") or "",
         interface_state=entry.get("interfaceState", "Missing"),
+        source=entry.get("source", ""),
         demotion=int(demotion.get("total") or 0),
         excluded=bool(demotion.get("excluded")),
         demoted_by=tuple(reason["name"] for reason in demotion.get("reasons") or ()),

@@ -138,6 +138,7 @@ _STATUS_GROUP = record(
         "reason": text("Why (docs/control-socket.md).", longest=64),
         "interface": text("The interface.", longest=15),
         "interfaceState": text("Up, Down or Missing.", longest=7, enum=["Up", "Down", "Missing"]),
+        "source": text("The address that its adverts come from; of IPv6 mostly a link-local one.", longest=64),
         "advskew": integer("Its rank.", 0, 255),
         "demotion": _DEMOTION,
         "addresses": items(

@@ -11,6 +11,7 @@ import click
 from carp_operator.api.errors import OperatorError
 from carp_operator.api.group import format_time
 from carp_operator.api.names import HANDOVER_ANNOTATION
+from carp_protocol.config import Mode
 
 from .arguments import complete_groups, complete_nodes
 from .cluster import Cluster
@@ -29,8 +30,8 @@ _LARGEST_SKEW_S = 30.0
 _HELP = """Moves the addresses of a group to another member now, without loss: the master says goodbye, and keeps answering until it hears
 its successor.
 
-Without --to the best of the others takes over. With `preemption` on, a better member takes the addresses back at once: use `maintenance`
-to keep a node free of them.
+Without --to the best of the others takes over; in Compatible mode no other can be named. With `preemption` on, a better member takes the
+addresses back at once: use `maintenance` to keep a node free of them.
 
 The request is an annotation on the CarpGroup. The operator passes it to the master's node, which carries it out once or says why not. A
 request that nobody has carried out within --timeout is withdrawn; none is carried out after two minutes.
@@ -80,6 +81,8 @@ def _check(group: GroupSeen, to: str) -> None:
     name = group.name
     if not group.master:
         raise OperatorError(f"{name}: no node has its addresses, so there is nothing to hand over; `kubectl carp describe {name}` says why")
+    if to and group.mode is Mode.COMPATIBLE:
+        raise OperatorError(f"{name}: in Compatible mode no member can be named: leave --to out, and the best of the others takes over")
     others = [member for member in group.members if member.node != group.master]
     ready = [member.node for member in others if member.ready]
     if not to:

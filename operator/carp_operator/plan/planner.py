@@ -308,14 +308,14 @@ class Planner:
         left_s = HANDOVER_LIFE_S - abs(draft.now - request.at)
         done = any(report.handover_id == request.id for report in reports.values())
         refusals = {name: report.handover_refusal for name, report in reports.items() if report.handover_id == request.id}
-        wrong = _wrong_target(request, master, known.decision) if left_s > 0 and not done else ""
+        wrong = _wrong_target(request, master, known.decision, group.mode) if left_s > 0 and not done else ""
         refusals = {name: why for name, why in refusals.items() if why} | ({master: wrong} if wrong else {})
         draft.events += tell_handover(group, refusals if known.refusals is None else known.refusals, refusals)
         known.refusals = refusals
         if left_s <= 0 or done or wrong or master not in known.decision.entries:
             return None
-        to = known.decision.members.get(request.to)
-        source = source_address(group, to.interface, world.nodes.get(request.to)) if to else ""
+        to, said = known.decision.members.get(request.to), reports.get(request.to)
+        source = (said.source if said else "") or (source_address(group, to.interface, world.nodes.get(request.to)) if to else "")
         entry = with_handover(known.decision.entries[master], request, source)
         self._spread(group.name, {**known.decision.entries, master: entry})
         return left_s
@@ -360,10 +360,12 @@ def _was_split(group: CarpGroup) -> bool:
     return any(condition["type"] == ConditionType.SPLIT_BRAIN and condition["status"] == "True" for condition in conditions)
 
 
-def _wrong_target(request: HandoverRequest, master: str, decision: Decision) -> str:
+def _wrong_target(request: HandoverRequest, master: str, decision: Decision, mode: Mode) -> str:
     """Why the master cannot hand over to the node that was named; empty if it can."""
     if not master or not request.to:
         return ""
+    if mode is Mode.COMPATIBLE:
+        return "in Compatible mode no member can be named; the best of the others takes over if none is"
     if request.to not in decision.members:
         return f"{request.to} is not a member of the group"
     return f"{request.to} has the addresses already" if request.to == master else ""

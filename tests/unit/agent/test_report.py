@@ -48,6 +48,7 @@ def test_a_healthy_backup() -> None:
                 "reason": "started",
                 "interface": "vmx0",
                 "interfaceState": "Up",
+                "source": "172.27.27.3",
                 "advskew": 100,
                 "demotion": {"total": 0, "excluded": False, "reasons": []},
                 "addresses": [{"address": "172.27.27.13/27", "held": False}],

@@ -86,6 +86,11 @@ def test_handover_to_the_master_is_done_already() -> None:
             ("intranet",),
             "no other member could take over: node-b: interface eth0 is down and node-c: Excluded",
         ),
+        (
+            group("intranet", *members(), spec={"authentication": {"mode": "Compatible"}}),
+            ("intranet", "--to", "node-b"),
+            "in Compatible mode no member can be named: leave --to out, and the best of the others takes over",
+        ),
         (group("intranet", *members()), ("intranet", "--to", "node-x"), "there is no member node-x; did you mean node-c?"),
         (
             group("intranet", *members(node_b={"ready": False, "message": "interface eth0 is down"})),

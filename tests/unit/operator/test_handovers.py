@@ -21,8 +21,9 @@ def cluster() -> Cluster:
     return cluster
 
 
-def ask(cluster: Cluster, to: str = "", identity: str = "x", at: str = "") -> None:
-    cluster.apply_group("web", annotations={"kubecarp.io/handover": json.dumps({"id": identity, "to": to, "at": at or cluster.time})})
+def ask(cluster: Cluster, to: str = "", identity: str = "x", at: str = "", **spec: Json) -> None:
+    request = {"id": identity, "to": to, "at": at or cluster.time}
+    cluster.apply_group("web", annotations={"kubecarp.io/handover": json.dumps(request)}, **spec)
 
 
 def passed_on(cluster: Cluster) -> Json:
@@ -44,6 +45,33 @@ def test_a_handover_is_passed_on_to_the_master_until_it_is_done(cluster: Cluster
     cluster.reconcile()
     assert passed_on(cluster) == {}
     assert cluster.plan().again_in_s is None
+
+
+def test_a_member_is_named_by_the_address_that_its_adverts_come_from(cluster: Cluster) -> None:
+    """Of IPv6 that is a link-local one, which no list of interfaces tells."""
+    master = cluster.status("web")["master"]["node"]
+    to = next(name for name in NODES if name != master)
+    cluster.agents[to].seen["web"] = {"source": "fe80::7"}
+    cluster.agents[to].report()
+    cluster.reconcile()
+    ask(cluster, to)
+    cluster.reconcile()
+    assert passed_on(cluster)[master]["to"] == "fe80::7"
+
+
+def test_in_compatible_mode_nobody_can_be_named() -> None:
+    cluster = Cluster()
+    compatible = {"mode": "Compatible"}
+    cluster.apply_group("web", authentication=compatible)
+    cluster.settle()
+    master = cluster.status("web")["master"]["node"]
+    ask(cluster, next(name for name in NODES if name != master), authentication=compatible)
+    cluster.reconcile()
+    assert passed_on(cluster) == {}
+    assert "in Compatible mode no member can be named" in cluster.events[-1].note
+    ask(cluster, identity="y", authentication=compatible)
+    cluster.reconcile()
+    assert list(passed_on(cluster)) == [master]
 
 
 def test_a_handover_to_the_best(cluster: Cluster) -> None:
