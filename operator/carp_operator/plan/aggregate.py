@@ -216,6 +216,12 @@ def _ready(picture: Picture) -> Condition:
             )
         if not picture.members:
             return Condition(kind, False, Reason.NO_MEMBER, "no node runs the group; the condition Accepted says why")
+        if claimant := _unconfirmed(picture):
+            message = (
+                f"{claimant} said last that it has the addresses, but Kubernetes calls no node of the group ready, and nobody else can "
+                "confirm it: kubelets without an API server, or dead hosts; carp-sidecar status on a node says which"
+            )
+            return Condition(kind, False, Reason.NO_MASTER, message)
         detail = "; ".join(f"{name}: {why}" for name, (_, why) in list(picture.unready.items())[:_SHOWN_NODES])
         return Condition(kind, False, Reason.NO_MASTER, f"no member has the addresses{': ' + detail if detail else ''}")
     if picture.masters.rivals:
@@ -231,6 +237,13 @@ def _ready(picture: Picture) -> Condition:
             f"{master} is the master, but its kernel does not hold {', '.join(missing)}; look at the log of its sidecar",
         )
     return Condition(kind, True, Reason.MASTER_ELECTED, f"{master} has the addresses")
+
+
+def _unconfirmed(picture: Picture) -> str:
+    """Who said last that it is master, when every member's node is not ready; empty if nobody, or if a living one knows better."""
+    if any(name in picture.nodes and picture.nodes[name].ready for name in picture.members):
+        return ""
+    return next((name for name in picture.members if name in picture.reports and picture.reports[name].state == "Master"), "")
 
 
 def _degraded(picture: Picture, ready: list[str]) -> Condition:

@@ -113,6 +113,8 @@ def _master_event(group: CarpGroup, now: Mapping[str, Any], reports: Mapping[str
             note = f"{outside}, a member that is no node of the cluster, has {now['summary']['addresses']}, after {before.node}"
             return _event(group, EventReason.MASTER_ELECTED, "Elect", note, before.node, when=before.since)
         note = f"{before.node} is not master any more, and no other member is"
+        if before.node in reports and reports[before.node].state == "Master":
+            note = f"nobody confirms that {before.node} is still master: its node is not ready or gone, and no other member is"
         return _event(group, EventReason.MASTER_LOST, "Elect", note, before.node, when=before.since, warning=True)
     if before is not None and before.node == node:
         return None

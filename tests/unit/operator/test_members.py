@@ -56,6 +56,20 @@ def test_a_node_that_is_not_selected_any_more_loses_its_entry() -> None:
     assert cluster.status("web")["memberCount"] == 2
 
 
+def test_kubelets_that_lost_the_api_server_make_no_dead_masters(cluster: Cluster) -> None:
+    """Their agents may still report, and the addresses answer: what nobody can confirm is not said to be otherwise."""
+    master = cluster.status("web")["master"]["node"]
+    cluster.events.clear()
+    for number, name in enumerate(NODES, 1):
+        cluster.add_node(name, f"10.77.0.{number}", ready=False)
+    cluster.settle()
+    status, reason, message = cluster.condition("web", "Ready")
+    assert (status, reason) == ("False", "NoMaster")
+    assert message.startswith(f"{master} said last that it has the addresses, but Kubernetes calls no node of the group ready")
+    told = f"nobody confirms that {master} is still master: its node is not ready or gone, and no other member is"
+    assert [(str(event.reason), event.note) for event in cluster.events] == [("MasterLost", told)]
+
+
 @pytest.mark.parametrize("restart", [False, True], ids=["", "and the operator is another one"])
 @pytest.mark.parametrize("trouble", ["not ready", "no interface", "no report", "sidecar ended"])
 def test_trouble_of_a_node_removes_nobody(cluster: Cluster, trouble: str, restart: bool) -> None:
