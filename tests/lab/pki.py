@@ -19,10 +19,14 @@ CLOCK_TOLERANCE = timedelta(hours=1)
 
 
 class Authority:
-    """Writes PEM files into one folder: ca.crt, and NAME.crt with NAME.key for everyone who gets a certificate."""
+    """Writes PEM files into one folder: ca.crt, and NAME.crt with NAME.key for everyone who gets a certificate.
 
-    def __init__(self, directory: Path) -> None:
+    ``identifiers``: of keys, as certificates have them today. An old cluster has none.
+    """
+
+    def __init__(self, directory: Path, *, identifiers: bool = True) -> None:
         self._directory = directory
+        self._identifiers = identifiers
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _subject("kubecarp-lab")
         self._subject_key = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
@@ -47,6 +51,8 @@ class Authority:
         now = datetime.now(UTC)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(public_key)
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - CLOCK_TOLERANCE).not_valid_after(now + VALID)
+        if not self._identifiers:
+            return builder
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._subject_key)
         return builder.add_extension(issuer, critical=False)

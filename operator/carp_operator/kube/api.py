@@ -7,6 +7,7 @@ its own release, and each model that is touched costs memory. Blocking: call it 
 __all__ = ["Api", "ApiError", "Json"]
 
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from urllib.parse import urlencode
 import urllib3
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.config_exception import ConfigException
+from urllib3.util.ssl_ import create_urllib3_context
 
 import kubernetes
 from carp_operator.api.errors import OperatorError
@@ -62,6 +64,7 @@ class Api:
             raise ApiError(0, "NoConfiguration", f"no cluster to talk to: {error}; set KUBECONFIG, or run inside a pod") from error
         configuration.retries = False
         self._client = ApiClient(configuration)
+        self._client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _trusting(configuration)
         self.server: str = configuration.host
 
     def get(self, path: str) -> Json:
@@ -140,6 +143,18 @@ def _load(configuration: Configuration, kubeconfig: str | None, context: str | N
         except ConfigException:
             pass
     kubernetes.config.load_kube_config(kubeconfig, context, configuration)  # type: ignore[no-untyped-call]
+
+
+def _trusting(configuration: Configuration) -> ssl.SSLContext:
+    """Believes what kubectl believes: any certificate of the CA file is an anchor, and old CAs without key identifiers are good.
+
+    What urllib3 makes by itself refuses the CAs of many clusters from Python 3.13 on (VERIFY_X509_STRICT).
+    """
+    wanted = ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE
+    context = create_urllib3_context(cert_reqs=wanted, verify_flags=ssl.VERIFY_X509_PARTIAL_CHAIN)
+    if not (configuration.ssl_ca_cert or configuration.ca_cert_data):
+        context.load_default_certs()
+    return context
 
 
 def _decode_untrusted(data: bytes | None) -> Json:
