@@ -16,6 +16,7 @@ from .documents import as_text
 from .drain_plan import Drain, Move, simulate
 from .screen import Screen, prose, styled
 from .session import DONE, FAILED, Session, for_cluster, output_option
+from .verdicts import judge
 from .words import clean, count, listed, unknown
 
 _NOBODY = "*** NO CANDIDATE ***"
@@ -43,12 +44,14 @@ def command(session: Session, node: str, simulated: bool, output: str) -> int:
     """The command."""
     if not simulated:
         raise click.UsageError(f"this only shows what would happen: add --simulate. To drain the node use `kubectl drain {node}`")
-    cluster, screen = session.cluster, Screen()
-    groups = cluster.groups().values()
-    known = {*(cluster.nodes() or ()), *cluster.carp_nodes(), *(member.node for group in groups for member in group.members)}
+    snapshot, screen = session.cluster.snapshot(), Screen()
+    verdict = judge(snapshot, session.clock.time())
+    known = {*(snapshot.nodes or ()), *snapshot.carp_nodes, *(member.node for group in verdict.groups for member in group.members)}
     if node not in known:
         raise OperatorError(unknown("node", node, sorted(known)))
-    drain = simulate(node, groups)
+    for finding in verdict.operator_findings:
+        click.echo(f"note: {clean(finding.sentence)}", err=True)
+    drain = simulate(node, verdict.groups)
     if output == "table":
         screen.show(*_picture(drain))
     else:

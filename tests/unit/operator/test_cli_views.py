@@ -12,7 +12,7 @@ from carp_operator.cli.detail import capture_command
 from carp_operator.cli.seen import see_group
 from carp_operator.plan.successor import successor
 from carp_protocol.config import Dialect, Mode
-from unit.operator.fake_cluster import NODES, FakeApi, carp_node, entry, event, group, member, members, node, report, run
+from unit.operator.fake_cluster import NODES, FakeApi, carp_node, entry, event, group, lease, member, members, node, report, run
 
 
 def described(*bodies: dict[str, Any]) -> str:
@@ -180,6 +180,15 @@ def test_drain_tells_which_groups_lose_their_last_backup() -> None:
 def test_drain_knows_members_that_the_status_has_no_room_for() -> None:
     _, document, _ = drained(group("one", member("node-a", "Master"), memberCount=80, next="node-c"))
     assert document["moves"][0]["to"] == "node-c"
+
+
+def test_drain_believes_the_nodes_when_the_operator_is_late_and_says_that_it_is() -> None:
+    late = (carp_node("node-a", report("one", since=100)), carp_node("node-b", report("one", "Master", since=100)))
+    api = FakeApi(*map(node, NODES), group("one", *members()), *late, lease(silent_s=240))
+    code, out, err = run(api, "drain", "--simulate", "node-b", "-o", "json")
+    assert code == 0
+    assert [(move["from"], move["to"]) for move in json.loads(out)["moves"]] == [("node-b", "node-a")]
+    assert err == "note: the operator has been silent for 4m: what is shown may be old. Failover does not need it\n"
 
 
 def test_drain_refuses() -> None:
