@@ -124,6 +124,17 @@ def test_the_wrong_key() -> None:
     assert reason_of(make_codec(), stranger.advert(MINE, 0, 0)) == "bad-digest"
 
 
+def test_what_was_recorded_in_another_group_with_the_same_key_and_vhid_is_a_strangers() -> None:
+    """As on another segment. Its counter is later than that of the same host in this group."""
+    here = make_codec(1)
+    names = ("web", "db")
+    of_host = {one: StrictCodec(make_config(name=one), Identity(2, 1).for_group(one), random.Random(2).getrandbits) for one in names}
+    acquainted(here, of_host["web"])
+    recorded = [of_host["db"].advert(MINE, 0, 0) for _ in range(50)][-1]
+    assert receive(here, recorded).trust is Trust.UNKNOWN
+    assert receive(here, of_host["web"].advert(MINE, 0, 0)).trust is Trust.FRESH
+
+
 def test_vrrp_is_named() -> None:
     body = bytes([0x21, 1, 100, 8, 0, 1, 0, 0]) + bytes(range(32))
     assert reason_of(make_codec(), with_checksum(body)) == "vrrp"
