@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -90,6 +90,7 @@ class Runner:
         self._decided_at: float | None = None
         """When a takeover was decided on that the kernel has not carried out yet."""
         self._started = False
+        self._retry: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
 
     # ---- life -------------------------------------------------------------------------------------------------
@@ -113,12 +114,10 @@ class Runner:
         try:
             segment = self._services.open_segment(found)
         except WireFailed as error:
-            self._wait_for(str(error))
-            self._loop.call_later(_RETRY_S, self.place)
+            self._wait_for(str(error), self.place)
             return
         if not segment.join(self.config.vhid, self):
-            self._wait_for(f"VHID {self.config.vhid} is taken by another group on {found.name}; give each group there its own")
-            self._loop.call_later(_RETRY_S, self.place)
+            self._wait_for(f"VHID {self.config.vhid} is taken by another group on {found.name}; give each group there its own", self.place)
             return
         self._segment, self.link = segment, found
         self.waiting_for = ""
@@ -126,10 +125,14 @@ class Runner:
             self._device.claim(found)
         self._make_plan()
 
-    def _wait_for(self, what: str) -> None:
+    def _wait_for(self, what: str, retry: Callable[[], None] | None = None) -> None:
         if what != self.waiting_for:
             self.waiting_for = what
             log_event(_log, logging.WARNING, what, group=self.config.name)
+        if retry:  # one timer: every change of a link on the host is an attempt too
+            if self._retry:
+                self._retry.cancel()
+            self._retry = self._loop.call_later(_RETRY_S, retry)
 
     def _make_plan(self) -> None:
         """Encode everything the path of a takeover needs; first make the macvlan if there is none."""
@@ -157,8 +160,7 @@ class Runner:
             self._holder.plan = self._device.plan(self.config, self.link)  # what was made meanwhile must be removed
             return
         if trouble:
-            self._wait_for(trouble)
-            self._loop.call_later(_RETRY_S, self._make_plan)
+            self._wait_for(trouble, self._make_plan)
         else:
             self.waiting_for = ""
             self._make_plan()
@@ -274,10 +276,8 @@ class Runner:
             self.link = link
             self._make_plan()
         self.link = link
-        if link.running and self._started:
-            self.engine.link_changed(True, now)
-        elif not link.running:
-            self.engine.link_changed(False, now)
+        if self._started or not link.running:
+            self.engine.link_changed(link.running, now)
         self._after()
 
     def address_removed(self, address: Address) -> None:

@@ -1,0 +1,122 @@
+"""One group of the shell between an engine and a kernel that are looked at from outside: retries, devices, changes while it is master."""
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+from ipaddress import ip_interface
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from carp_protocol.config import Authentication, GroupConfig
+from carp_protocol.counter import Identity
+from carp_protocol.effects import State
+from carp_sidecar import runner as module
+from carp_sidecar.afterwards import Afterwards
+from carp_sidecar.alarms import Alarms
+from carp_sidecar.kernel.links import Address, Link, Links
+from carp_sidecar.kernel.marks import ArpSettings, Mark
+from carp_sidecar.kernel.parents import ParentSettings
+from carp_sidecar.logs import RejectedPackets
+from carp_sidecar.measurements import Measurements
+from carp_sidecar.runner import Runner
+from carp_sidecar.services import Services
+
+STATE_DIR = "/var/lib/kubecarp"
+ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
+OWN = Address(index=2, address="10.77.0.1", prefix=24, family=4)
+VIP = "10.77.0.100"
+
+
+def config(**fields: Any) -> GroupConfig:
+    given: dict[str, Any] = {"interface": "eth0", "virtual_mac": False, "authentication": Authentication(key=bytes(32))} | fields
+    return GroupConfig(name="web", vhid=7, addresses=(ip_interface(f"{VIP}/24"),), **given)
+
+
+class Host:
+    """Everything around one group. The kernel does what it is asked to, and the gate, the guardian and the wire take it down."""
+
+    def __init__(self, group: GroupConfig) -> None:
+        loop = asyncio.get_running_loop()
+        mac, alias = group.virtual_mac_address, Mark(STATE_DIR, "web", ArpSettings(0, 0)).alias
+        self.device = Link(index=5, name="carp7-2", mac=mac, up=True, running=True, kind="macvlan", alias=alias, parent=2)
+        self.snapshot = Links()
+        self.snapshot.replace([ETH0, self.device], [OWN])
+        self.asked: list[bytes] = []
+        self.gate: list[str] = []
+        self.frames: list[bytes] = []
+        self.refused = False
+        taken = SimpleNamespace(submit=self.submit, snapshot=self.snapshot)
+        gate = SimpleNamespace(
+            problem="",
+            hold=lambda *_: self.gate.append("hold"),
+            mute=lambda _: self.gate.append("mute"),
+            let_go=lambda _: self.gate.append("let go"),
+            spoke=lambda _: None,
+        )
+        services = SimpleNamespace(
+            loop=loop,
+            alarms=Alarms(loop),
+            afterwards=Afterwards(loop),
+            netlink=taken,
+            guardian=SimpleNamespace(set=lambda *_: None, clear=lambda _: None),
+            gate=gate,
+            measurements=Measurements(),
+            rejected=RejectedPackets(module._log),
+            parent_settings=ParentSettings(self.snapshot),
+            state_dir=STATE_DIR,
+            open_segment=self.open_segment,
+            close_segment=lambda _: None,
+            report=lambda *_: None,
+            identity_changed=lambda *_, **__: None,
+        )
+        self.runner = Runner(group, Identity(1, 1), cast(Services, services), {})
+
+    def open_segment(self, _: Link) -> SimpleNamespace:
+        wire = SimpleNamespace(send=self.frames.append)
+        prober = SimpleNamespace(ask_address=lambda _: None, ask_host=lambda *_: None)
+        return SimpleNamespace(join=lambda *_: not self.refused, leave=lambda _: True, watch=lambda *_: None, wire=wire, prober=prober)
+
+    def submit(self, batch: Sequence[bytes], done: Callable[[list[int]], None] | None = None, **_: Any) -> None:
+        self.asked += batch
+        if done:
+            asyncio.get_running_loop().call_soon(done, [0] * len(batch))
+
+    def kinds(self) -> list[int]:
+        """What the kernel was asked for since it was last looked at."""
+        kinds = [struct.unpack_from("=IH", request)[1] for request in self.asked]
+        self.asked.clear()
+        return kinds
+
+    async def become_master(self) -> None:
+        """As if nobody answered: its deadlines come at once."""
+        self.runner.start()
+        while self.runner.engine.state is not State.MASTER:
+            due = self.runner.engine.next_timer()
+            assert due is not None
+            self.runner.on_alarm(due)
+        await settle()
+        for seen in (self.asked, self.frames, self.gate):
+            seen.clear()
+
+
+async def settle() -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+async def test_a_group_that_waits_has_one_timer_however_often_links_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(config())
+    host.refused = True
+    waiting: list[asyncio.TimerHandle] = []
+    later = asyncio.get_running_loop().call_later
+
+    def call_later(delay_s: float, *call: Any) -> asyncio.TimerHandle:
+        waiting.append(later(delay_s, *call))
+        return waiting[-1]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)
+    for _ in range(5):
+        host.runner.place()
+    assert len([timer for timer in waiting if not timer.cancelled()]) == 1
