@@ -39,7 +39,7 @@ class Holder:
         self._on_taken = on_taken
         self._on_released = on_released
         self._lease_ends_at = lease_ends_at
-        self._holding = False
+        self._holding = self._leaving = False
         self._releasing = 0
 
     @property
@@ -56,7 +56,7 @@ class Holder:
         """Attach the addresses; the will is left before, so that no death finds none."""
         if self.plan:
             self.leave_will(farewell)
-            self._holding = True
+            self._holding, self._leaving = True, False
             self._services.netlink.submit(self.plan.take, self._on_taken)
             self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
 
@@ -66,11 +66,13 @@ class Holder:
             gone = [request for request in former.drop if request not in self.plan.drop]
             self.leave_will(farewell)
             self._services.netlink.submit([*gone, *self.plan.take])
-            self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
-            self.announce()
+            if not self._leaving:  # else where they are is the successor's to say
+                self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
+                self.announce()
 
     def hand_over(self) -> None:
         """Answer packets as before, but leave it to the successor to say where the addresses are."""
+        self._leaving = True
         self.stop_announcing()
         self._services.gate.mute(self._group)
 

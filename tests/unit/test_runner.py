@@ -89,6 +89,10 @@ class Host:
         self.asked.clear()
         return kinds
 
+    def announcements(self) -> list[bytes]:
+        """The ARP frames that were sent."""
+        return [frame for frame in self.frames if frame[12:14] == b"\x08\x06"]
+
     async def become_master(self) -> None:
         """As if nobody answered: its deadlines come at once."""
         self.runner.start()
@@ -120,3 +124,16 @@ async def test_a_group_that_waits_has_one_timer_however_often_links_change(monke
     for _ in range(5):
         host.runner.place()
     assert len([timer for timer in waiting if not timer.cancelled()]) == 1
+
+
+async def test_a_master_that_a_reload_sends_away_leaves_the_announcing_to_its_successor() -> None:
+    host = Host(config())
+    await host.become_master()
+    host.runner.reconfigure(config(advskew=255))
+    await settle()
+    assert host.runner.engine.state is State.HANDOVER
+    assert host.gate == ["mute"], "clients and switches are the successor's from now on"
+    assert not host.announcements()
+    host.runner.reconfigure(config(advskew=255, suspicion=False))
+    assert host.gate == ["mute"]
+    assert not host.announcements()
