@@ -41,7 +41,7 @@ from carp_sidecar.device import Device
 from carp_sidecar.health import HealthChecker
 from carp_sidecar.holder import Holder
 from carp_sidecar.kernel.links import Address, Link
-from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface
+from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface, moves
 from carp_sidecar.logs import log_event
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
@@ -183,22 +183,14 @@ class Runner:
     def needs_restart(self, config: GroupConfig) -> bool:
         """Whether the change is one of identity: another VHID, interface, kind of device or authentication."""
         now, then = ((one.vhid, one.virtual_mac, one.authentication.mode) for one in (config, self.config))
-        return now != then or self._moves(config)
-
-    def _moves(self, config: GroupConfig) -> bool:
-        """Whether the group would be placed on another interface than its own; other words for the same one move nothing."""
-        now, then = ((one.interface, one.interface_pattern, one.addresses[0]) for one in (config, self.config))
-        if now == then:
-            return False
-        found = choose_interface(self._services.netlink.snapshot, config)
-        return self.link is None or isinstance(found, Missing) or found.index != self.link.index
+        return now != then or moves(self._services.netlink.snapshot, self.link, self.config, config)
 
     def reconfigure(self, config: GroupConfig) -> None:
         """Go on with other settings, in the same state; addresses that stay are not touched.
 
         A check that is new or changed demotes nothing until it has failed itself, unless its predecessor did.
         """
-        former, self.config = self.plan, config
+        self.config = config
         demoting = {name for name, _ in self.engine.demotions.items() if name.startswith("health/")}
         now = self._loop.time()
         for name in demoting - {f"health/{check.name}" for check in config.health_checks}:
@@ -211,10 +203,15 @@ class Runner:
         self.engine.reconfigure(config, now)
         self.fence_changed()
         if self.link and self.plan:
-            self._make_plan()
-            if former and self.engine.state.holds_addresses:
-                self._holder.change(former, self._farewell())
+            self._change_plan()
         self._after()
+
+    def _change_plan(self) -> None:
+        """Plan anew; a member that holds its addresses holds and tells what changed."""
+        former = self.plan
+        self._make_plan()
+        if former and self.engine.state.holds_addresses:
+            self._holder.change(former, self._farewell())
 
     async def close(self) -> None:
         """Hand over, remove everything, leave the segment."""
@@ -272,10 +269,9 @@ class Runner:
             self.link = self._holder.plan = None
             self.place()
             return
-        if self.link and link.mac != self.link.mac:
-            self.link = link
-            self._make_plan()
-        self.link = link
+        known, self.link = self.link, link
+        if known and known.mac != link.mac:
+            self._change_plan()
         if self._started or not link.running:
             self.engine.link_changed(link.running, now)
         self._after()

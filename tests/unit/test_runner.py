@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_interface
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +23,7 @@ from carp_sidecar.logs import RejectedPackets
 from carp_sidecar.measurements import Measurements
 from carp_sidecar.runner import Runner
 from carp_sidecar.services import Services
+from carp_sidecar.wire.frames import gratuitous_arp_reply
 
 STATE_DIR = "/var/lib/kubecarp"
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
@@ -137,3 +139,16 @@ async def test_a_master_that_a_reload_sends_away_leaves_the_announcing_to_its_su
     host.runner.reconfigure(config(advskew=255, suspicion=False))
     assert host.gate == ["mute"]
     assert not host.announcements()
+
+
+async def test_a_master_whose_interface_has_another_mac_says_so_and_never_the_old_one_again() -> None:
+    host = Host(config())
+    await host.become_master()
+    changed = replace(ETH0, mac="02:00:00:00:00:99")
+    host.snapshot.put_link(changed)
+    host.runner.link_changed(changed)
+    await settle()
+    assert gratuitous_arp_reply(changed.mac, VIP) in host.announcements()
+    host.frames.clear()
+    host.runner._holder._announcer.on_alarm(0.0)
+    assert {frame[6:12].hex(":") for frame in host.announcements()} == {changed.mac}

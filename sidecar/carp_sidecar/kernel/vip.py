@@ -10,6 +10,7 @@ __all__ = [
     "choose_interface",
     "device_name",
     "held",
+    "moves",
     "own_source",
     "own_subnets",
     "plan_addresses",
@@ -211,6 +212,15 @@ def choose_interface(snapshot: Links, group: GroupConfig) -> Link | Missing:
     if not allowed:
         return Missing(f"no interface has a name that {group.interface_pattern} matches (yet): one is waited for")
     return _by_subnet(snapshot, allowed, first) or allowed[0]
+
+
+def moves(snapshot: Links, link: Link | None, former: GroupConfig, group: GroupConfig) -> bool:
+    """Whether the group would be placed on another interface than ``link``; other words for the same one move nothing."""
+    now, then = ((one.interface, one.interface_pattern, one.addresses[0]) for one in (group, former))
+    if now == then:
+        return False
+    found = choose_interface(snapshot, group)
+    return link is None or isinstance(found, Missing) or found.index != link.index
 
 
 def _may_carry(link: Link) -> bool:
