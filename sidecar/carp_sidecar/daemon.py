@@ -231,9 +231,10 @@ class Daemon:
                 if runner.link and runner.link.index == change.index:
                     runner.refresh_voice()
         elif change.link and change.link.alias.startswith(ALIAS_PREFIX):
-            if change.kind is ChangeKind.LINK_GONE:
+            device = None if change.kind is ChangeKind.LINK_GONE else change.link
+            if device is None or not device.up:
                 for runner in runners:
-                    runner.device_removed(change.index)
+                    runner.device_changed(change.index, device)
             return
         else:
             self._link_changed(change, runners)

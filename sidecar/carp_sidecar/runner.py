@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from carp_protocol.config import Fence, GroupConfig, PeerMode
-from carp_protocol.counter import Identity, TokenBucket
+from carp_protocol.counter import Identity
 from carp_protocol.effects import (
     AddressConflict,
     Announce,
@@ -43,6 +43,7 @@ from carp_sidecar.holder import Holder
 from carp_sidecar.kernel.links import Address, Link
 from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface, moves
 from carp_sidecar.logs import log_event
+from carp_sidecar.losses import Losses
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
 from carp_sidecar.wire.sockets import WireFailed
@@ -86,7 +87,7 @@ class Runner:
         self._defence = Defence(self.engine, self._loop, self._carry_out)
         self.armed_for: float | None = None
         self._held: list[bytes] | None = None
-        self._put_back = TokenBucket(rate_per_s=1, burst=10)
+        self._losses = Losses(config.name, self.engine)
         self._decided_at: float | None = None
         """When a takeover was decided on that the kernel has not carried out yet."""
         self._started = False
@@ -278,24 +279,23 @@ class Runner:
 
     def address_removed(self, address: Address) -> None:
         """The kernel says that an address is gone; if it was ours to hold, put it back."""
-        plan = self.plan
-        if not plan or address.index != plan.device or address.address not in plan.addresses or not self.engine.state.holds_addresses:
-            return
-        now = self._loop.time()
-        if self._put_back.take(now):
-            log_event(_log, logging.WARNING, f"{address.address} was removed by somebody; putting it back", group=self.config.name)
-            self.engine.addresses_lost(now)
-        else:
-            log_event(_log, logging.ERROR, f"{address.address} is removed again and again; stepping down", group=self.config.name)
-            self.engine.addresses_failed(now)
-        self._after()
+        if self.plan and address.index == self.plan.device and address.address in self.plan.addresses:
+            self._lost(f"{address.address} was removed")
 
-    def device_removed(self, index: int) -> None:
-        """Somebody removed our macvlan: make another."""
-        if not self._closed.is_set() and self.plan and self.config.virtual_mac and index == self.plan.device:
+    def device_changed(self, index: int, device: Link | None) -> None:
+        """Somebody removed our macvlan (None): make another. Or set it down: then it answers nobody, and the kernel says no more of it."""
+        if self._closed.is_set() or not (self.plan and self.config.virtual_mac and index == self.plan.device):
+            return
+        if device is None:
             self.engine.addresses_failed(self._loop.time())
             self._after()
             self._make_plan()
+        elif not device.up and self._decided_at is None:  # else it is being set up
+            self._lost(f"{device.name} was set down")
+
+    def _lost(self, what: str) -> None:
+        self._losses.lost(what, self._loop.time())
+        self._after()
 
     def renewals(self, now: float) -> tuple[bytes, ...]:
         """The requests that extend the leases, if this group holds its addresses and was punctual."""

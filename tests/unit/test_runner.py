@@ -29,6 +29,7 @@ STATE_DIR = "/var/lib/kubecarp"
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
 OWN = Address(index=2, address="10.77.0.1", prefix=24, family=4)
 VIP = "10.77.0.100"
+NEWLINK, NEWADDR = 16, 20
 
 
 def config(**fields: Any) -> GroupConfig:
@@ -91,6 +92,9 @@ class Host:
         self.asked.clear()
         return kinds
 
+    def state(self) -> State:
+        return self.runner.engine.state
+
     def announcements(self) -> list[bytes]:
         """The ARP frames that were sent."""
         return [frame for frame in self.frames if frame[12:14] == b"\x08\x06"]
@@ -98,7 +102,7 @@ class Host:
     async def become_master(self) -> None:
         """As if nobody answered: its deadlines come at once."""
         self.runner.start()
-        while self.runner.engine.state is not State.MASTER:
+        while self.state() is not State.MASTER:
             due = self.runner.engine.next_timer()
             assert due is not None
             self.runner.on_alarm(due)
@@ -133,7 +137,7 @@ async def test_a_master_that_a_reload_sends_away_leaves_the_announcing_to_its_su
     await host.become_master()
     host.runner.reconfigure(config(advskew=255))
     await settle()
-    assert host.runner.engine.state is State.HANDOVER
+    assert host.state() is State.HANDOVER
     assert host.gate == ["mute"], "clients and switches are the successor's from now on"
     assert not host.announcements()
     host.runner.reconfigure(config(advskew=255, suspicion=False))
@@ -152,3 +156,27 @@ async def test_a_master_whose_interface_has_another_mac_says_so_and_never_the_ol
     host.frames.clear()
     host.runner._holder._announcer.on_alarm(0.0)
     assert {frame[6:12].hex(":") for frame in host.announcements()} == {changed.mac}
+
+
+async def test_a_device_that_somebody_sets_down_is_set_up_while_the_group_is_master() -> None:
+    host = Host(config(virtual_mac=True))
+    await host.become_master()
+    host.runner.device_changed(host.device.index, replace(host.device, up=False, running=False))
+    await settle()
+    assert host.kinds() == [NEWLINK, NEWADDR], "up, and the addresses that IPv6 loses with it"
+    assert host.state() is State.MASTER
+    host.runner.device_changed(host.device.index + 1, replace(host.device, up=False))
+    assert host.kinds() == []
+    for _ in range(10):
+        host.runner.device_changed(host.device.index, replace(host.device, up=False))
+        await settle()
+    assert host.state() is State.BACKUP, "but not for ever"
+
+
+async def test_a_device_that_goes_down_on_the_way_to_an_election_is_no_event() -> None:
+    host = Host(config(virtual_mac=True))
+    host.runner.start()
+    await settle()
+    host.asked.clear()
+    host.runner.device_changed(host.device.index, replace(host.device, up=False))
+    assert host.kinds() == []
