@@ -442,6 +442,7 @@ class Runner:
         self._holder.take(self._farewell())
 
     def _taken(self, errnos: list[int]) -> None:
+        self._losses.restored()
         if self.engine.state is not State.MASTER:
             return
         if failed := next((number for number in errnos if number), 0):

@@ -180,3 +180,18 @@ async def test_a_device_that_goes_down_on_the_way_to_an_election_is_no_event() -
     host.asked.clear()
     host.runner.device_changed(host.device.index, replace(host.device, up=False))
     assert host.kinds() == []
+
+
+async def test_all_addresses_that_somebody_flushes_are_put_back_at_once() -> None:
+    many = tuple(ip_interface(f"10.77.0.{100 + number}/24") for number in range(32))
+    host = Host(replace(config(), addresses=many))
+    await host.become_master()
+    for ip in many:
+        host.runner.address_removed(Address(index=ETH0.index, address=str(ip.ip), prefix=32, family=4, protocol=112))
+    await settle()
+    assert host.state() is State.MASTER
+    assert host.kinds() == [NEWADDR] * 32
+    for _ in range(10):
+        host.runner.address_removed(Address(index=ETH0.index, address=VIP, prefix=32, family=4, protocol=112))
+        await settle()
+    assert host.state() is State.BACKUP, "but not again and again"
