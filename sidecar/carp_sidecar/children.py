@@ -18,8 +18,14 @@ _READ_BYTES = 65_536
 """One read: the size of a Linux pipe, so a full pipe is emptied at once."""
 _MESSAGE_LENGTH = 200
 """Characters of the last output line that reach a log or a status."""
+_LAST_S = 1.0
+"""Seconds for which a killed program is waited for: one that hangs in the kernel, on a disk or a file server that is gone, does not end."""
 _NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"})
 """Variables by which systemd would take the child for the sidecar."""
+
+
+_undead: dict[tuple[str, ...], asyncio.subprocess.Process] = {}
+"""Killed, and not ended when they were last waited for. No second one is started beside such a program: they would pile up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +77,15 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 async def run_program(argv: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run ``argv`` without a shell; after ``timeout_s`` (or when cancelled) its whole process group is killed.
+    """Run ``argv`` without a shell; after ``timeout_s`` (or when cancelled) its whole process group is killed, and waited for a moment.
 
     Output is read until the program itself ends: what it leaves in the background must redirect its own output.
     """
     timed_out = False
+    former = _undead.pop(command := tuple(argv), None)
+    if former and former.returncode is None:
+        _undead[command] = former
+        return Outcome(None, "", "not run again: it was killed and does not end, something it uses hangs")
     try:
         tail = _Tail()
     except OSError as error:
@@ -104,7 +114,8 @@ async def run_program(argv: Sequence[str], *, timeout_s: float, environment: Map
     finally:
         if process.returncode is None:
             _kill_group(process.pid)
-            await process.wait()
+            if not await _ends(process):
+                _undead[command] = process
         last_line = tail.close()
     if timed_out:
         return Outcome(None, last_line, f"killed after {timeout_s:g} s")
@@ -115,8 +126,17 @@ async def run_program(argv: Sequence[str], *, timeout_s: float, environment: Map
 def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # it is gone, or it became another user's: then it is waited for in vain
         return
+
+
+async def _ends(process: asyncio.subprocess.Process) -> bool:
+    try:
+        async with asyncio.timeout(_LAST_S):
+            await process.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _describe(code: int) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from carp_protocol.config import Exec, HealthCheck, HttpGet, TcpSocket
 from carp_protocol.errors import BadPacket
+from carp_sidecar import children
 from carp_sidecar.health import HealthChecker, Thresholds, _attempt, _parse_status_line_untrusted
 from unit.fake_daemon import DEADLINE_S, until
 
@@ -193,6 +194,28 @@ async def test_timeout_kills_the_whole_process_group(tmp_path: Path) -> None:
     assert (passed, message) == (False, "killed after 2 s")
     grandchild = int(pid_file.read_text())
     await until(lambda: not alive(grandchild))
+
+
+async def test_a_program_that_cannot_be_killed_fails_the_check_and_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file server is gone: whoever reads from it cannot even be killed."""
+    monkeypatch.setattr(children, "_kill_group", lambda _: None)
+    monkeypatch.setattr(children, "_LAST_S", 0.05)
+    runs, hung = tmp_path / "runs", tmp_path / "hung"
+    os.mkfifo(hung)
+    probe = check(Exec(command=("/bin/sh", "-c", f"echo >> {runs}; read line < {hung}")), timeout_s=1.0)
+    assert await _attempt(probe) == (False, "killed after 1 s")
+    assert await _attempt(probe) == (False, "not run again: it was killed and does not end, something it uses hangs")
+    assert len(runs.read_text()) == 1
+    server = os.open(hung, os.O_RDWR)
+    try:
+        os.write(server, b"\n\n")  # it is back
+        await until(lambda: all(process.returncode is not None for process in children._undead.values()))
+        assert (await _attempt(probe))[0]
+    finally:
+        os.close(server)
+    assert not children._undead
 
 
 def alive(pid: int) -> bool:
