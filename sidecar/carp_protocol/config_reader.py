@@ -36,6 +36,7 @@ LoadKey = Callable[[str], bytes]
 
 _MAX_ADDRESSES = 32
 _STRICT_INTERVAL_S = (0.01, 60.0)
+_HOST_AND_PORT = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^][:\s]+):([0-9]{1,5})")
 _INTERFACE_NAME = re.compile(r"[^\s/]{1,15}")
 
 
@@ -60,8 +61,10 @@ def read_document(document: Mapping[str, Any], *, load_key: LoadKey) -> SidecarC
         log_level=top.choice("log_level", "info", ("debug", "info", "warning", "error")),
     )
     top.refuse_unknown()
-    if config.metrics_address and not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]*):\d{1,5}", config.metrics_address):
-        problems.add("metrics_address", f"{config.metrics_address!r} is not HOST:PORT; write 127.0.0.1:9120, or leave it empty for none")
+    found = _HOST_AND_PORT.fullmatch(config.metrics_address)
+    if config.metrics_address and (not found or int(found[1]) > 65_535):
+        sentence = f"{config.metrics_address!r} is not HOST:PORT; write 127.0.0.1:9120, 0.0.0.0:9120 for every address, or nothing for none"
+        problems.add("metrics_address", sentence)
     _check_across_groups(groups, problems)
     if problems.found:
         raise ConfigError(problems.found)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from carp_protocol.config_reader import read_document
 from carp_protocol.errors import ConfigError
 from carp_sidecar.console import endpoints, webserver
 from carp_sidecar.console.endpoints import Endpoints, parse_address
@@ -179,6 +180,7 @@ async def test_no_address_is_no_server() -> None:
 )
 def test_addresses(text: str, address: tuple[str, int] | None) -> None:
     assert parse_address(text) == address
+    assert read_document({"metrics_address": text}, load_key=lambda _path: b"").metrics_address == text
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,8 @@ def test_bad_addresses_are_problems_of_the_configuration(text: str) -> None:
     [problem] = raised.value.problems
     assert problem.place == "metrics_address"
     assert text in problem.message
+    with pytest.raises(ConfigError, match="metrics_address"):  # or a reload would break off in the middle of what is new
+        read_document({"metrics_address": text}, load_key=lambda _path: b"")
 
 
 def test_importing_the_endpoints_is_cheap() -> None:
