@@ -117,6 +117,11 @@ class Daemon:
     async def start(self) -> None:
         """Sweep what a dead predecessor left, then run the groups. Raises CarpError when that cannot be."""
         _keep_the_loop_prompt()
+        async with self._reloading:  # who finds the control socket open may ask for a reload at once
+            await self._start()
+        log_event(_log, logging.INFO, f"carp-sidecar {__version__} runs {len(self._runners)} groups", node=self.node, config=self._path)
+
+    async def _start(self) -> None:
         await self._control.open()
         self._memory.save()
         await self._netlink.start()
@@ -131,13 +136,12 @@ class Daemon:
         self._loop.call_at(self._renew_at, self._renew)
         self._loop.call_later(_SETTLE_S, self._endpoints.start)
         self._loop.call_later(_SUMMARY_S, self._summarise)
-        log_event(_log, logging.INFO, f"carp-sidecar {__version__} runs {len(self._runners)} groups", node=self.node, config=self._path)
 
     async def stop(self) -> None:
-        """Hand everything over, remove everything, end."""
+        """Hand everything over, remove everything, end. A reload that comes meanwhile never begins: what it started nobody would end."""
         log_event(_log, logging.INFO, "stopping: handing over")
-        async with self._reloading:
-            await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+        await self._reloading.acquire()
+        await asyncio.gather(*(runner.close() for runner in self._runners.values()))
         self._afterwards.flush()
         await self._hooks.close(grace_s=_HOOK_GRACE_S)
         await self._endpoints.close()

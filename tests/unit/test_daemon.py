@@ -1,0 +1,77 @@
+"""What runs beside what in the life of a sidecar: its start, its stop, and a reload that comes in the middle of either."""
+
+import asyncio
+from collections.abc import Iterator
+from ipaddress import ip_interface
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from carp_protocol.config import GroupConfig, SidecarConfig
+from carp_sidecar import daemon as module
+from carp_sidecar.daemon import Daemon
+from carp_sidecar.state import StateDir
+
+GROUP = GroupConfig(name="web", vhid=7, addresses=(ip_interface("10.77.0.100/24"),), interface="eth0")
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Iterator[StateDir]:
+    opened = StateDir(str(tmp_path))
+    yield opened
+    opened.close()
+
+
+class Slow(Daemon):
+    """A sidecar without a kernel: every step of its start and stop that may last waits for ``go``."""
+
+    def __init__(self, state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = SidecarConfig(groups=(GROUP,), state_dir=str(state_dir.path), metrics_address="", probe_port=0)
+        super().__init__("sidecar.toml", config, state_dir)
+        self.go = asyncio.Event()
+        self.added: list[str] = []
+        monkeypatch.setattr(module, "load", lambda _: config)
+        monkeypatch.setattr(module, "_keep_the_loop_prompt", lambda: None)
+        monkeypatch.setattr(self, "_sweep", lambda: None)
+        for part, steps in ((self._netlink, ("start",)), (self._control, ("open", "close")), (self._hooks, ("close",))):
+            for step in steps:
+                monkeypatch.setattr(part, step, self._wait)
+        monkeypatch.setattr(self._gate, "start", lambda: None)
+        monkeypatch.setattr(self._guardian, "start", lambda: None)
+
+    async def _wait(self, **_: Any) -> None:
+        await self.go.wait()
+
+    def _add(self, group: GroupConfig) -> None:
+        async def close() -> None: ...
+
+        self.added.append(group.name)
+        self._runners[group.name] = SimpleNamespace(  # type: ignore[assignment]
+            config=group, close=close, needs_restart=lambda _: False, use_generation=lambda _: None
+        )
+
+
+async def finish(daemon: Slow, task: asyncio.Task[None], reload: asyncio.Task[list[str]]) -> None:
+    """Let everything happen that can before the slow step ends, then end it."""
+    await asyncio.wait([task, reload], timeout=0.05)
+    daemon.go.set()
+    await task
+
+
+async def test_a_reload_during_the_start_does_not_make_the_groups_twice(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Slow(state_dir, monkeypatch)
+    start, reload = asyncio.create_task(daemon.start()), asyncio.create_task(daemon.reload())
+    await finish(daemon, start, reload)
+    assert await reload == []
+    assert daemon.added == ["web"]
+    await daemon.stop()
+
+
+async def test_a_reload_during_the_stop_makes_no_group_that_nobody_ends(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Slow(state_dir, monkeypatch)
+    stop, reload = asyncio.create_task(daemon.stop()), asyncio.create_task(daemon.reload())
+    await finish(daemon, stop, reload)
+    assert daemon.added == []
+    reload.cancel()
