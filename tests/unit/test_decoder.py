@@ -1,7 +1,16 @@
-"""The decoder loads the message classes of pyroute2, not pyroute2."""
+"""The decoder loads the message classes of pyroute2, not pyroute2; and believes no list that the kernel calls incomplete."""
 
+import errno
+import socket
+import struct
 import subprocess
 import sys
+from typing import cast
+
+import pytest
+
+from carp_sidecar.kernel import decoder
+from carp_sidecar.kernel.decoder import Decoder
 
 _PROGRAM = """
 import sys
@@ -19,3 +28,53 @@ assert pyroute2.IPRoute
 def test_a_tenth_of_the_library_is_enough_and_the_rest_can_still_be_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+NEWLINK, DONE, INTERRUPTED = 16, 3, 0x10
+
+
+def message(kind: int, body: bytes = bytes(4), flags: int = 0) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 0, 0) + body
+
+
+class Kernel:
+    """Answers a dump with these datagrams."""
+
+    def __init__(self, *datagrams: bytes) -> None:
+        self._datagrams = list(datagrams)
+
+    def send(self, _: bytes) -> None: ...
+
+    def recv(self, _: int) -> bytes:
+        return self._datagrams.pop(0)
+
+
+def dump(*datagrams: bytes) -> tuple[int, bool]:
+    listed = decoder._dump(cast(socket.socket, Kernel(*datagrams)), 18, bytes(16))
+    return len(listed.messages), listed.whole
+
+
+def test_a_list_in_whose_middle_something_changed_says_so() -> None:
+    assert dump(message(NEWLINK) * 2, message(NEWLINK) + message(DONE)) == (3, True)
+    assert dump(message(NEWLINK), message(NEWLINK, flags=INTERRUPTED), message(DONE)) == (2, False)
+    assert dump(message(NEWLINK), message(DONE, flags=INTERRUPTED)) == (1, False)
+
+
+def test_a_list_that_breaks_off_is_none() -> None:
+    with pytest.raises(OSError, match="did not list all") as raised:
+        dump(message(NEWLINK), message(DONE, struct.pack("=i", -errno.ENOMEM)))
+    assert raised.value.errno == errno.ENOMEM
+
+
+@pytest.mark.parametrize("interrupted, asked", [(0, 1), (2, 3), (99, 5)])
+def test_it_is_asked_for_again_but_not_for_ever(interrupted: int, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[bool] = []
+
+    def list_links(_kernel: object, kind: int, _body: bytes) -> decoder._Listed:
+        if kind == decoder._GETLINK:
+            attempts.append(len(attempts) >= interrupted)
+        return decoder._Listed((), attempts[-1])
+
+    monkeypatch.setattr(decoder, "_dump", list_links)
+    assert Decoder().dump() == ([], [])
+    assert len(attempts) == asked

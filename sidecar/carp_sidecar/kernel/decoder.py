@@ -15,9 +15,9 @@ import socket
 import struct
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from carp_sidecar.kernel.links import Address, Link
 
@@ -34,6 +34,9 @@ _KNOWN = 2048
 _DUMP_REQUEST = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
 _GETLINK, _GETADDR = 18, 22  # linux/rtnetlink.h
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_DUMP_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
+_ATTEMPTS = 5
+"""On a node where pods come and go without a pause the fifth list, of some milliseconds, has to do."""
 _LINK_BODY, _ADDRESS_BODY = bytes(16) + struct.pack("=HHI", 8, 29, 8), bytes(8)  # AF_UNSPEC: all; RTEXT_FILTER_SKIP_STATS
 _READ_SIZE = 1 << 18
 _TIMEOUT_S = 2.0
@@ -62,11 +65,18 @@ class Decoder:
         self._known_address = lru_cache(_KNOWN)(self._decode_address)
 
     def dump(self) -> tuple[list[Link], list[Address]]:
-        """Every link and address of this network namespace; raises OSError."""
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
-            kernel.settimeout(_TIMEOUT_S)
-            links = [self.link(message) for message in _dump(kernel, _GETLINK, _LINK_BODY)]
-            return links, [self.address(message) for message in _dump(kernel, _GETADDR, _ADDRESS_BODY)]
+        """Every link and address of this network namespace; raises OSError.
+
+        A list in whose middle something changed may lack what did not: then both are asked for again, a few times.
+        """
+        links, addresses = _Listed(), _Listed()
+        for _ in range(_ATTEMPTS):
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
+                kernel.settimeout(_TIMEOUT_S)
+                links, addresses = _dump(kernel, _GETLINK, _LINK_BODY), _dump(kernel, _GETADDR, _ADDRESS_BODY)
+            if links.whole and addresses.whole:
+                break
+        return [self.link(message) for message in links.messages], [self.address(message) for message in addresses.messages]
 
     def link(self, data: bytes) -> Link:
         """The link in one RTM_NEWLINK message."""
@@ -132,18 +142,28 @@ def _only(data: bytes, place: int, end: int, wanted: Mapping[int, frozenset[int]
     return b"".join(kept)
 
 
-def _dump(kernel: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
-    """The messages of one dump; raises OSError if the kernel refuses or falls silent."""
+class _Listed(NamedTuple):
+    """One dump; ``whole`` unless the kernel says that something changed meanwhile."""
+
+    messages: Sequence[bytes] = ()
+    whole: bool = True
+
+
+def _dump(kernel: socket.socket, kind: int, body: bytes) -> _Listed:
+    """Raises OSError if the kernel refuses, breaks off or falls silent."""
     kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, _DUMP_REQUEST, kind, 0) + body)
+    messages: list[bytes] = []
+    whole = True
     while True:
         data = kernel.recv(_READ_SIZE)
         place = 0
         while place + _HEADER.size <= len(data):
-            length, reported, _, _, _ = _HEADER.unpack_from(data, place)
-            if reported == _NLMSG_DONE:
-                return
-            if reported == _NLMSG_ERROR:
+            length, reported, flags, _, _ = _HEADER.unpack_from(data, place)
+            whole = whole and not flags & _DUMP_INTERRUPTED
+            if reported in (_NLMSG_ERROR, _NLMSG_DONE):
                 (negative,) = struct.unpack_from("=i", data, place + _HEADER.size)
-                raise OSError(-negative, "the kernel refused to list its links or addresses")
-            yield data[place : place + length]
+                if negative or reported == _NLMSG_ERROR:
+                    raise OSError(-negative, "the kernel did not list all its links or addresses")
+                return _Listed(messages, whole)
+            messages.append(data[place : place + length])
             place += (length + 3) & ~3
