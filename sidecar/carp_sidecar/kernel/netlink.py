@@ -100,7 +100,8 @@ class Netlink:
         """Reads links and addresses anew from the kernel; what had been missed goes to ``on_change``."""
         waiting: asyncio.Future[None] = self._loop.create_future()
         self._dumped.append(waiting)
-        self._ask_for_dump()
+        if not self._dumping:  # else one more would be under way when that one ends, and undo what is reported in between
+            self._ask_for_dump()
         await asyncio.wait_for(waiting, timeout_s)
 
     def submit(self, batch: Sequence[bytes], done: Done | None = None, *, urgent: bool = True, expires: float | None = None) -> None:
