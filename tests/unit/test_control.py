@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from carp_sidecar.console import control
 from carp_sidecar.console.control import BadRequest, ControlSocket, ControlSocketError, Request, parse_request_untrusted
+from carp_sidecar.kernel.netlink import NetlinkFailed
 from unit.fake_daemon import DEADLINE_S, FakeDaemon, group_status, transition
 
 
@@ -91,14 +92,20 @@ async def test_many_groups_are_described_in_steps(tmp_path: Path) -> None:
 
 
 async def test_a_kernel_that_does_not_answer_does_not_keep_the_status(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    errors: list[Exception] = [TimeoutError(), NetlinkFailed("the kernel's links and addresses cannot be read: no descriptor is left")]
+
     class Deaf(FakeDaemon):
         async def refresh_addresses(self) -> None:
-            raise TimeoutError
+            raise errors[self.refreshed]
 
-    async with client_of(tmp_path, Deaf()) as client:
-        for command in ("status", "watch"):
-            assert (await client.ask(command=command))["ok"]
-    assert caplog.messages == ["the kernel did not list its addresses in time; the status shows the last list"] * 2
+    daemon = Deaf()
+    async with client_of(tmp_path, daemon) as client:
+        for daemon.refreshed in range(2):
+            for command in ("status", "watch"):
+                assert (await client.ask(command=command))["ok"]
+    first, _, second, _ = caplog.messages
+    assert first == "the kernel did not list its addresses in time; the status shows the last list"
+    assert second.endswith("no descriptor is left; the status shows the last list")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from carp_protocol.config_reader import read_document
 from carp_protocol.errors import ConfigError
 from carp_sidecar.console import endpoints, webserver
 from carp_sidecar.console.endpoints import Endpoints, parse_address
+from carp_sidecar.kernel.netlink import NetlinkFailed
 from carp_sidecar.measurements import Measurements
 from unit.fake_daemon import DEADLINE_S, FakeDaemon, group_status, until
 
@@ -95,10 +96,15 @@ async def test_a_kernel_that_does_not_answer_does_not_stop_a_scrape(
         async def refresh_addresses(self) -> None:
             await asyncio.sleep(DEADLINE_S)
 
+    class Refusing(FakeDaemon):
+        async def refresh_addresses(self) -> None:
+            raise NetlinkFailed("no descriptor is left")
+
     monkeypatch.setattr(endpoints, "_KERNEL_ANSWER_S", 0.02)
-    async with served(Slow()) as address:
-        assert (await get(address, "/metrics"))[0] == 200
-    assert "did not list its addresses" in caplog.text
+    for daemon, why in ((Slow(), "did not list its addresses"), (Refusing(), "no descriptor is left; metrics show the last list")):
+        async with served(daemon) as address:
+            assert (await get(address, "/metrics"))[0] == 200
+        assert why in caplog.text
 
 
 async def test_a_defect_in_a_page_is_a_500_and_a_log_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -290,8 +290,9 @@ class ControlSocket:
     async def _refresh(self) -> None:
         try:
             await self._daemon.refresh_addresses()
-        except TimeoutError:
-            log_event(_log, logging.WARNING, "the kernel did not list its addresses in time; the status shows the last list")
+        except (TimeoutError, CarpError) as error:
+            why = str(error) or "the kernel did not list its addresses in time"
+            log_event(_log, logging.WARNING, f"{why}; the status shows the last list")
 
     async def _status(self, names: Sequence[str]) -> bytes:
         """The answer to ``status``, encoded in steps."""

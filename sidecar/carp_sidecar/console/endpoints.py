@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from carp_protocol.errors import ConfigError, Problem
+from carp_protocol.errors import CarpError, ConfigError, Problem
 from carp_sidecar.console.pages import Page
 from carp_sidecar.console.steps import StatusSource, groups_in_steps
 from carp_sidecar.logs import log_event
@@ -142,8 +142,9 @@ class Endpoints:
         async def snapshot() -> tuple[dict[str, Any], Measurements]:
             try:
                 await asyncio.wait_for(self._daemon.refresh_addresses(), _KERNEL_ANSWER_S)
-            except TimeoutError:
-                log_event(_log, logging.WARNING, "the kernel did not list its addresses in time; metrics show the last list")
+            except (TimeoutError, CarpError) as error:
+                why = str(error) or "the kernel did not list its addresses in time"
+                log_event(_log, logging.WARNING, f"{why}; metrics show the last list")
             return await self._status(), self._measurements.copy()
 
         from carp_sidecar.console.metrics import render
