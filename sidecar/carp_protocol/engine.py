@@ -36,8 +36,8 @@ from .strict import StrictCodec
 from .suspicion import Evidence, Suspicion
 from .timing import FOLLOW_UP_S, HANDOVER_LIMIT_S, RACE_S, SOLICIT_COUNT, SOLICIT_SPACING_S, VERIFY_WAIT_S, timing_of, widest_rank_delay_s
 
-_MULTICAST_TTL = 255
-"""A multicast advert with less has passed a router: it is not from this segment (protocol.md 1.4, row 3)."""
+_MULTICAST_TTL = 255  # a multicast advert with less has passed a router: it is not from this segment (protocol.md 1.4, row 3)
+_FAILED, _FORGIVEN_S = 255, 60.0  # more than any demotion; after so long the kernel may take the addresses again
 _CONFIGURED = "configuration"
 _PENDING_EFFECTS = 1024
 """The shell drains after every input; the bound is for one that does not."""
@@ -50,7 +50,7 @@ class Engine:
     """
 
     __slots__ = (
-        "_advert_at", "_closing", "_codec", "_dead_at", "_dead_held", "_effects", "_foreign_owner", "_handover_until",
+        "_advert_at", "_closing", "_codec", "_dead_at", "_dead_held", "_effects", "_foreign_owner", "_forgiven_at", "_handover_until",
         "_may_be_master", "_packets", "_preempt_at", "_probes", "_random_bits", "_reassertions", "_solicit_at", "_solicits_left",
         "_spoke_at", "_standing", "_strict", "_successor_id", "_suspects", "_suspicion", "_takeover", "_timing", "_unaskable",
         "_vacated", "_yielded", "config", "demotions", "master", "noticed_at", "reason", "rival", "since", "state",
@@ -82,7 +82,7 @@ class Engine:
         self._handover_until: float | None = None
         self._solicit_at: float | None = None
         self._solicits_left = self._successor_id = 0
-        self._spoke_at = self._preempt_at = 0.0
+        self._spoke_at = self._preempt_at = self._forgiven_at = 0.0
         self._yielded: int | None = None
         """After a handover, the demotion of the successor that was accepted with it; no preemption until then."""
         self._vacated = False
@@ -148,7 +148,7 @@ class Engine:
         """The kernel refused the addresses: a member that cannot hold them must not claim them."""
         if may(self.state, Reason.ADDRESS_FAILED):
             self._say(self._codec.bow_out(self._standing, 0), now)
-            self._yielded = 255  # or it would take over from its successor, fail again, and so on
+            self._yielded, self._forgiven_at = _FAILED, now + _FORGIVEN_S  # or it would take over again, fail again, and so on
             self._change(Reason.ADDRESS_FAILED, now)
 
     def addresses_lost(self, now: float) -> None:
@@ -289,6 +289,7 @@ class Engine:
             self._hear_bow_out(heard, origin, now)
             return
         self._listen(heard, origin, now)
+        self._yielded = 0 if self._yielded == _FAILED and now >= self._forgiven_at else self._yielded
         preempt = self.config.preemption.enabled and self._yielded is None and now >= self._preempt_at
         reason = as_backup(self._standing, heard.standing, self.config.authentication.mode, preempt, self._yielded or 0)
         if reason:
@@ -448,8 +449,7 @@ class Engine:
         """Say goodbye and keep answering until the successor is heard."""
         self._change(reason, now)
         self._say_goodbye_to(successor_id, now)
-        self._spoke_at = now
-        self._handover_until = now + HANDOVER_LIMIT_S
+        self._spoke_at, self._handover_until = now, now + HANDOVER_LIMIT_S
 
     def _say_goodbye_to(self, successor_id: int, now: float) -> None:
         """Now, and once more if nobody is heard. Not to carp(4), where a backup of the successor would take over from it."""

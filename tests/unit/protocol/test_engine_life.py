@@ -231,6 +231,17 @@ def test_addresses_that_cannot_be_attached_are_not_claimed(mode: Mode) -> None:
     assert one.state() is State.MASTER, "but it tries again when nobody else is there"
 
 
+def test_a_member_whose_addresses_failed_succeeds_a_demoted_master_after_a_while() -> None:
+    one, other = pair()
+    one.engine.addresses_failed(one.now)
+    run_together([one, other], 5)
+    other.engine.set_demotion("health", 128, other.now)
+    run_together([one, other], 20)
+    assert other.state() is State.MASTER, "not at once: it would fail again"
+    run_together([one, other], 60)
+    assert (one.state(), other.state()) == (State.MASTER, State.BACKUP), "but a sick master is not left alone for ever"
+
+
 def test_a_backup_has_nothing_that_can_fail() -> None:
     member = Member.make().start()
     member.packets()
