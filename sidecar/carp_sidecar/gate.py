@@ -159,7 +159,7 @@ class Gate:
                 self._tell("", logging.INFO, f"a master that hangs is silenced by nftables, tables {self.table}")
         elif number == errno.ETIME and not matters:
             _log.debug("the kernel was busy with other rules: a lease was not renewed this time")
-        elif number == errno.ETIME:
+        elif number == errno.ETIME and not self.problem:
             self._rebuild = True
             self._schedule(self._loop.time())
         elif not rebuild:
@@ -172,7 +172,7 @@ class Gate:
             self._rebuild = True
             self._loop.call_later(_RETRY_S, self._write)
             problem = f"the kernel refuses nftables rules ({os.strerror(number)})"
-            if problem != self.problem:
+            if number != errno.ETIME and problem != self.problem:
                 self._tell(problem, logging.WARNING, f"{problem}; a master that hangs keeps its addresses until their lifetime ends")
 
     def _tell(self, problem: str, level: int, sentence: str) -> None:

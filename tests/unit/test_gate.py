@@ -70,6 +70,20 @@ async def test_what_is_refused_is_built_anew(monkeypatch: pytest.MonkeyPatch) ->
     assert changes[-1].startswith("the kernel refuses nftables rules")
 
 
+async def test_an_attempt_that_came_too_late_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a gate nothing but the next attempt brings one."""
+    monkeypatch.setattr(module, "_RETRY_S", 0)
+    changes: list[str] = []
+    gate, kernel = build(monkeypatch, changes)
+    await settle()
+    kernel.answers = [errno.ENOMEM, errno.ETIME, 0]
+    gate.hold("web", CLAIMS[:1], lambda now: now + 0.5)
+    for _ in range(3):
+        await settle()
+    assert not kernel.answers
+    assert [bool(problem) for problem in changes] == [False, True, False]
+
+
 async def test_a_renewal_that_fails_is_followed_by_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, kernel = build(monkeypatch, [])
     await settle()
