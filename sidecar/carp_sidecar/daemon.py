@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -55,6 +56,8 @@ _SUMMARY_S = 60.0
 _HOOK_GRACE_S = 2.0
 _INTERFACES_S = 1.0
 """Between two looks at what is told of the host's interfaces, however often they change."""
+_DESCRIPTORS = 4096
+"""255 interfaces need seven sockets each; systemd grants 1024 to who does not ask for more."""
 _CONFIG_FOLDER_MODE = 0o2770
 """The agent replaces the configuration in it; what it makes there belongs to the common group."""
 _MANUAL, _RESIGNED = "manual", "resigned"
@@ -402,6 +405,14 @@ def _keep_the_loop_prompt() -> None:
     sys.setswitchinterval(_GIL_SWITCH_S)
 
 
+def _take_descriptors() -> None:
+    """As many as may be needed, of those that the system would let us have."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(_DESCRIPTORS, most)
+    if granted != resource.RLIM_INFINITY and granted < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 async def _main(make_daemon: Callable[[], Daemon]) -> int:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -462,6 +473,7 @@ def run(path: str, agent_group: int | None = None) -> int:
     except (StateDirInUse, CannotShare) as error:
         sys.stderr.write(f"carp-sidecar: {error}\n")
         return 2
+    _take_descriptors()
     handler = logs.configure(config.log_format, config.log_level)
     for sentence in problems:
         log_event(_log, logging.WARNING, f"{sentence}; no group runs until the agent has written a configuration")

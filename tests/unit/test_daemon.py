@@ -1,6 +1,7 @@
 """What runs beside what in the life of a sidecar: its start, its stop, and a reload that comes in the middle of either."""
 
 import asyncio
+import resource
 from collections.abc import Iterator
 from ipaddress import ip_interface
 from pathlib import Path
@@ -58,6 +59,18 @@ async def finish(daemon: Slow, task: asyncio.Task[None], reload: asyncio.Task[li
     await asyncio.wait([task, reload], timeout=0.05)
     daemon.go.set()
     await task
+
+
+@pytest.mark.parametrize(
+    "granted, most, asked",
+    [(1024, 524_288, [(4096, 524_288)]), (1024, 2048, [(2048, 2048)]), (1024, -1, [(4096, -1)]), (8192, 8192, []), (-1, -1, [])],
+)
+def test_descriptors_for_hundreds_of_interfaces(granted: int, most: int, asked: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[object] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (granted, most))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
+    module._take_descriptors()
+    assert taken == asked
 
 
 async def test_a_reload_during_the_start_does_not_make_the_groups_twice(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
