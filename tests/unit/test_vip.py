@@ -16,7 +16,7 @@ from carp_sidecar.report import interfaces
 STATE_DIR = "/var/lib/kubecarp"
 MARK = Mark(STATE_DIR, "web", ArpSettings(0, 1))
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
-DEPRECATED, TENTATIVE, SECONDARY = 0x20, 0x40, 0x01
+DEPRECATED, TENTATIVE, SECONDARY, PERMANENT, NOPREFIXROUTE = 0x20, 0x40, 0x01, 0x80, 0x200
 NEWADDR, DELADDR, NEWLINK, DELLINK = 20, 21, 16, 17
 
 
@@ -243,3 +243,19 @@ def test_links_tell_what_changed() -> None:
     assert links.drop_address(address("10.0.0.1/24")) is None
     assert [change.kind for change in links.replace([ETH0], [address("10.0.0.2/24")])] == [ChangeKind.LINK_UP, ChangeKind.ADDRESS_ADDED]
     assert [change.kind for change in links.replace([], [])] == [ChangeKind.ADDRESS_REMOVED, ChangeKind.LINK_GONE]
+
+
+@pytest.mark.parametrize(
+    "text, flags, protocol, ours",
+    [
+        ("10.0.0.9/32", 0, 112, True),
+        ("10.0.0.9/32", NOPREFIXROUTE | DEPRECATED, 0, True),
+        ("fd77::9/128", NOPREFIXROUTE | DEPRECATED, 0, True),
+        ("10.0.0.9/32", NOPREFIXROUTE | DEPRECATED | PERMANENT, 0, False),
+        ("10.0.0.9/24", NOPREFIXROUTE | DEPRECATED, 0, False),
+        ("10.0.0.9/32", DEPRECATED, 0, False),
+        ("10.0.0.9/32", NOPREFIXROUTE | DEPRECATED, 18, False),
+    ],
+)
+def test_whose_an_address_is_can_be_told_on_a_kernel_that_keeps_no_protocol(text: str, flags: int, protocol: int, ours: bool) -> None:
+    assert replace(address(text, flags=flags), protocol=protocol).ours is ours

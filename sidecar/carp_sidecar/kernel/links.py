@@ -13,6 +13,10 @@ _IFA_F_SECONDARY = 0x01
 _IFA_F_DADFAILED = 0x08
 _IFA_F_DEPRECATED = 0x20
 _IFA_F_TENTATIVE = 0x40
+_IFA_F_PERMANENT = 0x80
+_IFA_F_NOPREFIXROUTE = 0x200
+
+_LEASED = _IFA_F_DEPRECATED | _IFA_F_NOPREFIXROUTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +55,12 @@ class Address:
 
     @property
     def ours(self) -> bool:
-        """Whether a sidecar put it there."""
-        return self.protocol == PROTOCOL_CARP
+        """Whether a sidecar put it there. A kernel before 5.18 does not say; then by what nobody else makes: a host address that ends by
+        itself, is never a source and has no route.
+        """
+        if self.protocol:
+            return self.protocol == PROTOCOL_CARP
+        return self.flags & (_LEASED | _IFA_F_PERMANENT) == _LEASED and self.prefix == (32 if self.family == 4 else 128)
 
     @property
     def usable(self) -> bool:
