@@ -90,7 +90,10 @@ _FAMILIES = (
     ),
     _Family(CounterMetricFamily, "carp_advertisements_sent", "Adverts sent.", _single(lambda g: g["adverts"]["sent"])),
     _Family(
-        CounterMetricFamily, "carp_advertisements_received", "Adverts received and believed.", _single(lambda g: g["adverts"]["received"])
+        CounterMetricFamily,
+        "carp_advertisements_received",
+        "Packets for the group that were received, the rejected ones too.",
+        _single(lambda g: g["adverts"]["received"]),
     ),
     _Family(
         CounterMetricFamily,
