@@ -3,6 +3,7 @@
 __all__ = ["Daemon", "run"]
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -54,6 +55,8 @@ _GIL_SWITCH_S = 0.0005
 while the metrics library was loaded (measured)."""
 _SUMMARY_S = 60.0
 _HOOK_GRACE_S = 2.0
+_RELOAD_GRACE_S = 5.0
+"""A stop does not wait longer for a reload, which may hang with the disk that its files are on."""
 _INTERFACES_S = 1.0
 """Between two looks at what is told of the host's interfaces, however often they change."""
 _DESCRIPTORS = 4096
@@ -143,7 +146,9 @@ class Daemon:
     async def stop(self) -> None:
         """Hand everything over, remove everything, end. A reload that comes meanwhile never begins: what it started nobody would end."""
         log_event(_log, logging.INFO, "stopping: handing over")
-        await self._reloading.acquire()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RELOAD_GRACE_S):
+                await self._reloading.acquire()
         await asyncio.gather(*(runner.close() for runner in self._runners.values()))
         self._afterwards.flush()
         await self._hooks.close(grace_s=_HOOK_GRACE_S)

@@ -14,6 +14,7 @@ from carp_protocol.config import GroupConfig, SidecarConfig
 from carp_sidecar import daemon as module
 from carp_sidecar.daemon import Daemon
 from carp_sidecar.state import StateDir
+from unit.fake_daemon import DEADLINE_S
 
 GROUP = GroupConfig(name="web", vhid=7, addresses=(ip_interface("10.77.0.100/24"),), interface="eth0")
 
@@ -88,3 +89,11 @@ async def test_a_reload_during_the_stop_makes_no_group_that_nobody_ends(state_di
     await finish(daemon, stop, reload)
     assert daemon.added == []
     reload.cancel()
+
+
+async def test_a_reload_that_hangs_holds_no_stop_up(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Slow(state_dir, monkeypatch)
+    monkeypatch.setattr(module, "_RELOAD_GRACE_S", 0.01)
+    daemon.go.set()
+    async with daemon._reloading, asyncio.timeout(DEADLINE_S):
+        await daemon.stop()
