@@ -140,7 +140,7 @@ class Daemon:
         self._guardian.start()
         self._renew_at = self._loop.time() + _RENEW_S
         self._loop.call_at(self._renew_at, self._renew)
-        self._loop.call_later(_SETTLE_S, self._endpoints.start)
+        self._loop.call_later(_SETTLE_S, self._serve_pages)
         self._loop.call_later(_SUMMARY_S, self._summarise)
 
     async def stop(self) -> None:
@@ -183,6 +183,10 @@ class Daemon:
         self._netlink.submit([request for runner in self._runners.values() for request in runner.renewals(now)], expires=now + _RENEW_S)
         self._renew_at = max(self._renew_at + _RENEW_S, now)
         self._loop.call_at(self._renew_at, self._renew)
+
+    def _serve_pages(self) -> None:
+        """Not those of the start: a reload may have replaced them."""
+        self._endpoints.start()
 
     def _summarise(self) -> None:
         self._rejected.flush()

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,6 +81,30 @@ async def test_a_reload_during_the_start_does_not_make_the_groups_twice(state_di
     await finish(daemon, start, reload)
     assert await reload == []
     assert daemon.added == ["web"]
+    await daemon.stop()
+
+
+async def test_pages_that_a_reload_replaces_are_not_served_when_all_has_settled(
+    state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent's first configuration comes within the second in which the election has the processor for itself."""
+    started: list[str] = []
+
+    class Pages:
+        def __init__(self, address: str, *_: object) -> None:
+            self.start = lambda: started.append(address)
+
+        async def close(self) -> None: ...
+
+    monkeypatch.setattr(module, "Endpoints", Pages)
+    monkeypatch.setattr(module, "_SETTLE_S", 0.02)
+    daemon = Slow(state_dir, monkeypatch)
+    daemon.go.set()
+    await daemon.start()
+    monkeypatch.setattr(module, "load", lambda _: replace(daemon._config, metrics_address="0.0.0.0:9120"))
+    assert await daemon.reload() == []
+    await asyncio.sleep(2 * module._SETTLE_S)
+    assert set(started) == {"0.0.0.0:9120"}
     await daemon.stop()
 
 

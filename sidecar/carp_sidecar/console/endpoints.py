@@ -77,8 +77,8 @@ class Endpoints:
         """Where it listens, once it does."""
 
     def start(self) -> None:
-        """Begin to serve; call it in the event loop that runs the daemon."""
-        if self._address is None:
+        """Begin to serve, if that has not begun; call it in the event loop that runs the daemon."""
+        if self._address is None or self._thread is not None:
             return
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._serve, args=self._address, name="endpoints", daemon=True)
