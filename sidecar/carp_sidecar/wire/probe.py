@@ -91,7 +91,11 @@ class Prober:
 
     def ask_host(self, source: str, own: str) -> None:
         """Ask the host at ``source``, from our own address on this interface."""
-        target = self._targets.get(source) or self._new_target(source)
+        try:
+            target = self._targets.get(source) or self._new_target(source)
+        except OSError as error:  # no IPv6 here: a master that was never asked is never suspected
+            _log.debug("%s cannot be asked whether it lives: %s", source, error.strerror)
+            return
         now = self._loop.time()
         if now - target.asked_at < _MIN_GAP_S:
             return
