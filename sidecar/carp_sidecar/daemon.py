@@ -372,12 +372,13 @@ class Daemon:
         if not masters:
             name = f"group {group} is {runners[0].engine.state.value}" if group and runners else "no group is MASTER"
             return f"{name} on {self.node}: only the master can hand over; ask there"
-        for runner in masters:
-            successor_id = runner.peer_id(to) if to else 0
+        successors = [runner.peer_id(to) if to else 0 for runner in masters]
+        for runner, successor_id in zip(masters, successors, strict=True):
             if successor_id is None:
                 known = ", ".join(runner.peer_sources()) or "nobody yet"
                 return f"group {runner.config.name} knows no member {to}; it knows {known}"
-            runner.handover(successor_id)
+        for runner, successor_id in zip(masters, successors, strict=True):
+            runner.handover(successor_id or 0)
         return None
 
     async def demote(self, group: str | None, amount: int | None) -> str | None:

@@ -7,13 +7,15 @@ from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from carp_protocol.config import GroupConfig, SidecarConfig
+from carp_protocol.effects import State
 from carp_sidecar import daemon as module
 from carp_sidecar.daemon import Daemon
+from carp_sidecar.runner import Runner
 from carp_sidecar.state import StateDir
 from unit.fake_daemon import DEADLINE_S
 
@@ -73,6 +75,26 @@ def test_descriptors_for_hundreds_of_interfaces(granted: int, most: int, asked: 
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
     module._take_descriptors()
     assert taken == asked
+
+
+async def test_a_handover_of_all_groups_that_one_of_them_cannot_do_is_not_begun(
+    state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, given = Slow(state_dir, monkeypatch), list[int]()
+    for name, peers in (("web", {"10.0.0.2": 7}), ("db", {})):
+        runner = SimpleNamespace(
+            config=SimpleNamespace(name=name),
+            engine=SimpleNamespace(state=State.MASTER),
+            peer_id=peers.get,
+            peer_sources=lambda peers=peers: list(peers),
+            handover=given.append,
+        )
+        daemon._runners[name] = cast(Runner, runner)
+    assert daemon.handover(None, "10.0.0.2") == "group db knows no member 10.0.0.2; it knows nobody yet"
+    assert given == []
+    assert daemon.handover("web", "10.0.0.2") is None
+    assert daemon.handover(None, None) is None
+    assert given == [7, 0, 0]
 
 
 async def test_a_reload_during_the_start_does_not_make_the_groups_twice(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
