@@ -87,7 +87,7 @@ class Runner:
         self._defence = Defence(self.engine, self._loop, self._carry_out)
         self.armed_for: float | None = None
         self._held: list[bytes] | None = None
-        self._losses = Losses(config.name, self.engine)
+        self._losses = Losses(config.name, self.engine, self._loop, self._after, self.demote)
         self._decided_at: float | None = None
         """When a takeover was decided on that the kernel has not carried out yet."""
         self._started = False
@@ -202,6 +202,7 @@ class Runner:
             failing = name in demoting if passing is None else not passing
             self.engine.set_demotion(name, check.demotion if failing else 0, now)
         self.engine.reconfigure(config, now)
+        self._losses.forget()
         self.fence_changed()
         if self.link and self.plan:
             self._change_plan()
@@ -217,6 +218,7 @@ class Runner:
     async def close(self) -> None:
         """Hand over, remove everything, leave the segment."""
         await self.health.close()
+        self._losses.close()
         self.engine.close(self._loop.time())
         self._after()
         if self._segment:
@@ -280,7 +282,7 @@ class Runner:
     def address_removed(self, address: Address) -> None:
         """The kernel says that an address is gone; if it was ours to hold, put it back."""
         if self.plan and address.index == self.plan.device and address.address in self.plan.addresses:
-            self._lost(f"{address.address} was removed")
+            self._losses.lost(f"{address.address} was removed")
 
     def device_changed(self, index: int, device: Link | None) -> None:
         """Somebody removed our macvlan (None): make another. Or set it down: then it answers nobody, and the kernel says no more of it."""
@@ -291,11 +293,7 @@ class Runner:
             self._after()
             self._make_plan()
         elif not device.up and self._decided_at is None:  # else it is being set up
-            self._lost(f"{device.name} was set down")
-
-    def _lost(self, what: str) -> None:
-        self._losses.lost(what, self._loop.time())
-        self._after()
+            self._losses.lost(f"{device.name} was set down")
 
     def renewals(self, now: float) -> tuple[bytes, ...]:
         """The requests that extend the leases, if this group holds its addresses and was punctual."""
@@ -446,11 +444,10 @@ class Runner:
         if self.engine.state is not State.MASTER:
             return
         if failed := next((number for number in errnos if number), 0):
-            log_event(_log, logging.ERROR, f"the kernel refused the addresses: {os.strerror(failed)}", group=self.config.name)
             self._held = None
-            self.engine.addresses_failed(self._loop.time())
-            self._after()
+            self._losses.refused(os.strerror(failed))
             return
+        self._losses.accepted()
         attached_at = self._loop.time()
         self._holder.announce()  # before the advert that makes a predecessor leave: then clients are here already
         announced_at = self._loop.time()

@@ -1,6 +1,7 @@
 """One group of the shell between an engine and a kernel that are looked at from outside: retries, devices, changes while it is master."""
 
 import asyncio
+import errno
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from carp_protocol.config import Authentication, GroupConfig
 from carp_protocol.counter import Identity
 from carp_protocol.effects import State
+from carp_sidecar import losses
 from carp_sidecar import runner as module
 from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
@@ -24,6 +26,7 @@ from carp_sidecar.measurements import Measurements
 from carp_sidecar.runner import Runner
 from carp_sidecar.services import Services
 from carp_sidecar.wire.frames import gratuitous_arp_reply
+from unit.fake_daemon import until
 
 STATE_DIR = "/var/lib/kubecarp"
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
@@ -50,6 +53,7 @@ class Host:
         self.gate: list[str] = []
         self.frames: list[bytes] = []
         self.refused = False
+        self.errno = 0
         taken = SimpleNamespace(submit=self.submit, snapshot=self.snapshot)
         gate = SimpleNamespace(
             problem="",
@@ -84,7 +88,7 @@ class Host:
     def submit(self, batch: Sequence[bytes], done: Callable[[list[int]], None] | None = None, **_: Any) -> None:
         self.asked += batch
         if done:
-            asyncio.get_running_loop().call_soon(done, [0] * len(batch))
+            asyncio.get_running_loop().call_soon(done, [self.errno] * len(batch))
 
     def kinds(self) -> list[int]:
         """What the kernel was asked for since it was last looked at."""
@@ -100,8 +104,11 @@ class Host:
         return [frame for frame in self.frames if frame[12:14] == b"\x08\x06"]
 
     async def become_master(self) -> None:
-        """As if nobody answered: its deadlines come at once."""
         self.runner.start()
+        await self.take_over()
+
+    async def take_over(self) -> None:
+        """As if nobody answered: its deadlines come at once."""
         while self.state() is not State.MASTER:
             due = self.runner.engine.next_timer()
             assert due is not None
@@ -195,3 +202,34 @@ async def test_all_addresses_that_somebody_flushes_are_put_back_at_once() -> Non
         host.runner.address_removed(Address(index=ETH0.index, address=VIP, prefix=32, family=4, protocol=112))
         await settle()
     assert host.state() is State.BACKUP, "but not again and again"
+
+
+async def test_a_kernel_that_refuses_each_time_is_not_asked_each_time() -> None:
+    """One without IPv6, for example: the group would change its state three times a second, for ever."""
+    host = Host(config())
+    host.errno = errno.EACCES
+    host.runner.start()
+    for _ in range(3):
+        assert not host.runner.engine.demotions.excluded
+        await host.take_over()
+        assert host.state() is State.BACKUP
+    assert host.runner.engine.demotions.items() == [("kernel", None)]
+    host.errno = 0
+    host.runner.reconfigure(config(suspicion=False))
+    assert not host.runner.engine.demotions.excluded, "another configuration is tried at once"
+    await host.take_over()
+    assert host.state() is State.MASTER
+
+
+async def test_after_a_pause_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_LONGEST_PAUSE_S", 0.01)
+    host = Host(config())
+    host.errno = errno.EACCES
+    host.runner.start()
+    for _ in range(3):
+        await host.take_over()
+    assert host.runner.engine.demotions.excluded
+    host.errno = 0
+    await until(lambda: not host.runner.engine.demotions.excluded)
+    await host.take_over()
+    assert host.state() is State.MASTER
