@@ -124,6 +124,33 @@ def test_an_address_deleted_by_hand_is_put_back(lab: Lab) -> None:
     assert member.group()["takeover_s"] == took_s, "what is put back is no takeover"
 
 
+def test_a_device_that_is_set_down_by_hand_is_set_up_again(lab: Lab) -> None:
+    """The kernel keeps its IPv4 addresses and says nothing of them; only the link tells."""
+    member = Sidecar(lab, lab["a"], [group(addresses=[VIP4, VIP6], vhid=VHID)]).start()
+    member.wait_state("MASTER")
+    (device,) = (name for name in link_names(lab["a"]) if name not in {"lo", "eth0"})
+    with Prober(lab.client, VIP4) as prober, Prober(lab.client, VIP6) as prober6:
+        for one in (prober, prober6):
+            one.wait_answering()
+        before = member.group()["transitions"]
+        lab["a"].namespace.ip(f"link set dev {device} down")
+        wait_until(lambda: "was set down" in member.log(), 5, "it is noticed")
+        for one in (prober, prober6):
+            one.wait_answering()
+    assert (member.state, member.group()["transitions"]) == ("MASTER", before)
+
+
+def test_a_handover_to_somebody_named_by_the_address_of_its_adverts(lab: Lab) -> None:
+    """Of a group of IPv6 they come from a link-local one, which status tells."""
+    first, second, third = start_cluster(lab, 3, addresses=[VIP6])
+    to = third.group()["source"]
+    assert to.startswith("fe80:")
+    first.wait_for(lambda one: to in {peer["source"] for peer in one["peers"]}, "knows it")
+    first.request("handover", group="web", to=to)
+    third.wait_state("MASTER")
+    assert [one.wait_state("BACKUP")["state"] for one in (first, second)] == ["BACKUP", "BACKUP"]
+
+
 @pytest.mark.parametrize("virtual_mac", [True, False], ids=["virtual-mac", "physical-mac"])
 def test_attributes_of_the_addresses(lab: Lab, virtual_mac: bool) -> None:
     given = [f"{VIP4}/24", f"{VIP6}/64"]
