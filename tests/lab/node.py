@@ -7,6 +7,7 @@ __all__ = ["Node"]
 
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ CTR = ("ctr", "--address", SOCKET, "--namespace", "k8s.io")
 GATEWAY = "10.77.0.254"
 """Nobody has it: packets to Services need a route before kube-proxy gives them another destination."""
 LISTENS_S = 60.0
+KUBELET_HEALTH_PORT = 10248
 IMPORT_S = 180.0
 """150 MB are unpacked in some seconds; three nodes do it at once on two cores."""
 
@@ -170,7 +172,7 @@ class Node:
 
     def missing(self) -> list[str]:
         """Its programs that do not run although it has power."""
-        return [program for program in PROGRAMS if program not in self._running]
+        return [program for program in PROGRAMS if program not in self._running or self._running[program].poll() is not None]
 
     def start_program(self, program: str) -> None:
         """containerd, kubelet or kube-proxy."""
@@ -178,6 +180,19 @@ class Node:
         if program == "containerd":
             ready = [*CTR, "version"]
             wait_until(lambda: self._alive(program) and self._succeeds(ready), LISTENS_S, f"containerd of {self.name} answers", 0.1)
+        if program == "kubelet":
+            wait_until(self._kubelet_stands, LISTENS_S, f"kubelet of {self.name} stands", 0.1)
+
+    def _kubelet_stands(self) -> bool:
+        """containerd answers before its half for Kubernetes does. A kubelet that comes in between ends, and systemd would start it anew."""
+        if self._running["kubelet"].poll() is not None:
+            self.start_process("kubelet", self._command("kubelet"))
+            return False
+        try:
+            self.host.namespace.call(socket.create_connection, ("127.0.0.1", KUBELET_HEALTH_PORT), 1.0).close()
+        except OSError:
+            return False
+        return True
 
     def start_process(self, name: str, argv: Sequence[str]) -> None:
         """A program of a test on the node; it ends by ``stop_program``, or with the node's power."""
