@@ -29,7 +29,9 @@ class Memory:
 
     def save(self) -> None:
         """As it is now, in the order of the calls, so that the last wish is the one that stays."""
-        self._save_due = None
+        if self._save_due:
+            self._save_due.cancel()
+            self._save_due = None
         state = replace(self.state, demotions=dict(self.state.demotions))
         self._saved = self._loop.run_in_executor(self._thread, self._state_dir.save, state)
 
