@@ -1,14 +1,18 @@
 """/healthz, /readyz and /metrics, over plain sockets in one thread: ``http.server`` would cost 3 MB.
 
-A failing API server fails none of them: this process has no cure for it, and neither has a restart.
+A failing API server fails none of them: this process has no cure for it, and neither has a restart. Kubelet ends a container whose
+page it does not get: so this host has a socket of its own, served first, and waits for one stranger at most.
 """
 
 from __future__ import annotations
 
 __all__ = ["Endpoints", "page"]
 
+import contextlib
+import select
 import socket
 import time
+from functools import partial
 
 from carp_agent import __version__
 from carp_agent.errors import UsageError
@@ -25,6 +29,8 @@ _CLIENT_S = 2.0
 _MAX_REQUEST_BYTES = 8192
 _BIND_RETRY_S = 10.0
 _WAITING = 16
+_THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where kubelet asks, when everybody may."""
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
@@ -94,21 +100,21 @@ class Endpoints:
                 complained = True
                 time.sleep(_BIND_RETRY_S)
                 continue
-            with listening:
-                self.bound = listening.getsockname()[:2]
-                while True:
-                    self._serve_one(listening)
+            self.bound = listening[0].getsockname()[:2]
+            while True:
+                ready = select.select(listening, [], [])[0]
+                self._serve_one(max(ready, key=listening.index))
 
-    def _listen(self) -> socket.socket:
-        family, kind, protocol, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(_WAITING)
-        except OSError:
-            listening.close()
-            raise
+    def _listen(self) -> list[socket.socket]:
+        """For everybody and, at the same port, for this host: TCP prefers the socket whose address is the narrower."""
+        family, *_, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
+        listen = partial(socket.create_server, family=family, backlog=_WAITING, dualstack_ipv6=family == socket.AF_INET6)
+        listening = [listen(address)]
+        if this_host := _THIS_HOST.get(str(address[0])):
+            # Only now: a port that another program has was refused, not shared.
+            listening[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with contextlib.suppress(OSError):  # there is no such address on this host
+                listening.append(listen((this_host, listening[0].getsockname()[1]), reuse_port=True))
         return listening
 
     def _serve_one(self, listening: socket.socket) -> None:

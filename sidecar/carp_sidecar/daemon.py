@@ -25,7 +25,7 @@ from carp_sidecar.console.control import Callback, ControlSocket, ControlSocketE
 from carp_sidecar.console.endpoints import Endpoints
 from carp_sidecar.gate import Gate
 from carp_sidecar.hooks import HookRunner
-from carp_sidecar.kernel.links import Change, ChangeKind, Link
+from carp_sidecar.kernel.links import Address, Change, ChangeKind, Link
 from carp_sidecar.kernel.marks import owner
 from carp_sidecar.kernel.netlink import Netlink
 from carp_sidecar.kernel.parents import ParentSettings
@@ -111,6 +111,7 @@ class Daemon:
             measurements=self._measurements,
             rejected=self._rejected,
             parent_settings=self._parent_settings,
+            awaited={},
             state_dir=config.state_dir,
             open_segment=self._open_segment,
             close_segment=self._close_segment,
@@ -235,9 +236,7 @@ class Daemon:
         """The kernel says that a link or an address changed."""
         runners = list(self._runners.values())
         if change.address and change.address.ours:
-            if change.kind is ChangeKind.ADDRESS_REMOVED:
-                for runner in runners:
-                    runner.address_removed(change.address)
+            self._virtual_address_changed(change.address, gone=change.kind is ChangeKind.ADDRESS_REMOVED)
             return
         if not self._interfaces_due:
             self._interfaces_due = self._loop.call_later(_INTERFACES_S, self._tell_interfaces)
@@ -256,6 +255,13 @@ class Daemon:
             self._link_changed(change, runners)
         for runner in runners:
             runner.place()
+
+    def _virtual_address_changed(self, address: Address, *, gone: bool) -> None:
+        if gone:
+            for runner in self._runners.values():
+                runner.address_removed(address)
+        elif waiting := self._services.awaited.pop(place := (address.index, address.address), None):
+            waiting(place)
 
     def _link_changed(self, change: Change, runners: list[Runner]) -> None:
         link = None if change.kind is ChangeKind.LINK_GONE else change.link

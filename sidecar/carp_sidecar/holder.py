@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from carp_sidecar.gate import LeaseEnd
 from carp_sidecar.kernel.guardian import Will
+from carp_sidecar.kernel.rtnl import KEPT_S, LEASE_S
 from carp_sidecar.kernel.vip import AddressPlan
 from carp_sidecar.services import Services
 from carp_sidecar.wire.announce import Announcer
@@ -13,6 +14,9 @@ from carp_sidecar.wire.voice import Voice
 
 FAREWELL_MS = 100
 """Between a dead process's farewell and the removal of its addresses: the rank delay of a successor with an advskew up to 200."""
+
+_KEEP_SHARE = 0.3
+"""Of the longer lifetime: three renewals fit into it."""
 
 
 class Holder:
@@ -40,12 +44,8 @@ class Holder:
         self._on_released = on_released
         self._lease_ends_at = lease_ends_at
         self._holding = self._leaving = False
+        self._settled_at = self._keep_at = 0.0
         self._releasing = 0
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a device to hold addresses on."""
-        return self.plan is not None and self.plan.device is not None
 
     @property
     def releasing(self) -> bool:
@@ -57,6 +57,7 @@ class Holder:
         if self.plan:
             self.leave_will(farewell)
             self._holding, self._leaving = True, False
+            self._settled_at = self._services.loop.time() + LEASE_S
             self._services.netlink.submit(self.plan.take, self._on_taken)
             self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
 
@@ -65,10 +66,21 @@ class Holder:
         if self.plan:
             gone = [request for request in former.drop if request not in self.plan.drop]
             self.leave_will(farewell)
+            self._settled_at = self._services.loop.time() + LEASE_S
             self._services.netlink.submit([*gone, *self.plan.take])
             if not self._leaving:  # else where they are is the successor's to say
                 self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
                 self.announce()
+
+    def renewals(self, now: float, *, gated: bool) -> tuple[bytes, ...]:
+        """The requests that extend the lifetimes of the addresses. Where the gate silences a host that hangs, IPv6 ones need few."""
+        if not self.plan or not (gated and self.plan.claims):
+            self._keep_at = 0.0
+            return self.plan.renew if self.plan else ()
+        if self._settled_at <= now < self._keep_at:
+            return self.plan.renew_ipv4
+        self._keep_at = now + KEPT_S * _KEEP_SHARE
+        return self.plan.renew_ipv4 + self.plan.keep
 
     def hand_over(self) -> None:
         """Answer packets as before, but leave it to the successor to say where the addresses are."""

@@ -68,7 +68,7 @@ def group_status(runner: Runner, snapshot: Links, now: float) -> dict[str, Any]:
         "address_conflicts": runner.address_conflicts,
         "masters_seen": _masters_seen(runner, now),
         "adverts": {"sent": runner.sent, "received": runner.received, "rejected": dict(runner.rejected)},
-        "takeover_s": runner.takeover_s,
+        "takeover_s": runner.arrival.took_s,
         "health_checks": runner.health.snapshot(),
         "fence": fence_status(config, runner.gate_problem),
         "warnings": _warnings(runner, really_held),

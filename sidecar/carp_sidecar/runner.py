@@ -36,6 +36,8 @@ from carp_protocol.effects import (
 from carp_protocol.engine import Engine
 from carp_protocol.heard import Origin
 from carp_protocol.suspicion import Evidence
+from carp_protocol.timing import widest_rank_delay_s
+from carp_sidecar.arrival import Arrival
 from carp_sidecar.defence import Defence
 from carp_sidecar.device import Device
 from carp_sidecar.health import HealthChecker
@@ -51,8 +53,6 @@ from carp_sidecar.wire.voice import make_voice
 
 _log = logging.getLogger(__name__)
 
-_MAX_HOLD_S = 0.005
-"""How long the first adverts of a master wait for its addresses: an attach takes 0.3 ms when the kernel is idle."""
 _LIVE_PREDECESSOR = frozenset({Reason.MASTER_BOWED_OUT, Reason.MASTER_DEMOTED, Reason.PREEMPTED_WORSE})
 FENCE = "fence"
 """The demotion of a group that requires a gate where there is none."""
@@ -77,19 +77,16 @@ class Runner:
         self.transitions: Counter[Reason] = Counter()
         self.split_brains = 0
         self.address_conflicts = 0
-        self.takeover_s: float | None = None
         self.health = HealthChecker(self._on_health)
         self._services = services
         self._loop = services.loop
         self._segment: Segment | None = None
         self._device = Device(config.name, services)
         self._holder = Holder(config.name, services, self._send_frame, self._taken, self._after, self._lease_ends_at)
+        self.arrival = Arrival(config.name, self._loop, services.measurements, self._send, self._holder.announce, services.awaited)
         self._defence = Defence(self.engine, self._loop, self._carry_out)
         self.armed_for: float | None = None
-        self._held: list[bytes] | None = None
         self._losses = Losses(config.name, self.engine, self._loop, self._after, self.demote)
-        self._decided_at: float | None = None
-        """When a takeover was decided on that the kernel has not carried out yet."""
         self._started = False
         self._retry: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
@@ -292,13 +289,15 @@ class Runner:
             self.engine.addresses_failed(self._loop.time())
             self._after()
             self._make_plan()
-        elif not device.up and self._decided_at is None:  # else it is being set up
+        elif not device.up and not self.arrival.pending:  # else it is being set up
             self._losses.lost(f"{device.name} was set down")
 
     def renewals(self, now: float) -> tuple[bytes, ...]:
         """The requests that extend the leases, if this group holds its addresses and was punctual."""
         punctual = self._lease_ends_at(now) is not None
-        return self.plan.renew if punctual and self.plan and self._held is None else ()
+        if not punctual or self.arrival.silent or self.engine.state is State.HANDOVER:
+            return ()
+        return self._holder.renewals(now, gated=not self.gate_problem)
 
     def _lease_ends_at(self, now: float) -> float | None:
         """When the kernel shall silence the addresses unless this group speaks before; None: it does not hold them, or was late."""
@@ -364,10 +363,8 @@ class Runner:
         while (effect := engine.next_effect()) is not None:
             self._carry_out(effect)
         if packets := engine.packets_to_send():
-            if self._held is None:
+            if not self.arrival.keep(packets):
                 self._send(packets)
-            else:
-                self._held += packets
             if self.plan and self.plan.claims and engine.state.holds_addresses:
                 self._services.gate.spoke(self.plan.claims[0].lease_ms)
         self._services.alarms.set(self, engine.next_timer())
@@ -388,9 +385,9 @@ class Runner:
             case TakeAddresses():
                 self._take()
             case ReleaseAddresses():
-                self._held = None
+                self.arrival.abandon()
                 self._holder.release()
-            case Announce():
+            case Announce() if not self.arrival.silent:
                 self._holder.announce()
             case ProbeMaster() if self._segment and self._holder.voice:
                 self._segment.prober.ask_host(effect.source, self._holder.voice.source_towards(effect.source))
@@ -421,9 +418,9 @@ class Runner:
     def _state_changed(self, change: StateChanged) -> None:
         self.transitions[change.reason] += 1
         if change.new is State.MASTER:
-            self._decided_at = self._loop.time()
+            self.arrival.decided()
             if change.old is State.BACKUP:
-                self._services.measurements.observe_step("decision", self._decided_at - self.engine.noticed_at)
+                self._services.measurements.observe_step("decision", self._loop.time() - self.engine.noticed_at)
         elif change.new is State.HANDOVER:
             self._holder.hand_over()
         master = self.engine.master and self.engine.master.source
@@ -431,12 +428,12 @@ class Runner:
 
     def _take(self) -> None:
         """Attach first, then speak, if there is a predecessor that answers: when it hears us it leaves at once."""
-        if not self._holder.ready:
+        if not self.plan or self.plan.device is None:
             self.engine.addresses_failed(self._loop.time())
             return
-        if self._held is None and self.engine.reason in _LIVE_PREDECESSOR:
-            self._held = []
-            self._loop.call_later(_MAX_HOLD_S, self._let_go)
+        if self.arrival.pending and self.engine.reason in _LIVE_PREDECESSOR:
+            awaited = [(self.plan.device, address) for address in self.plan.addresses if ":" in address]
+            self.arrival.hold_back(awaited, widest_rank_delay_s(self.config.advertisement_interval_s))
         self._holder.take(self._farewell())
 
     def _taken(self, errnos: list[int]) -> None:
@@ -444,24 +441,11 @@ class Runner:
         if self.engine.state is not State.MASTER:
             return
         if failed := next((number for number in errnos if number), 0):
-            self._held = None
+            self.arrival.abandon()
             self._losses.refused(os.strerror(failed))
             return
         self._losses.accepted()
-        attached_at = self._loop.time()
-        self._holder.announce()  # before the advert that makes a predecessor leave: then clients are here already
-        announced_at = self._loop.time()
-        self._let_go()
-        if self._decided_at is not None:  # None: somebody had removed an address, and it was put back
-            self.takeover_s = attached_at - self._decided_at
-            self._decided_at = None
-            self._services.measurements.observe_takeover(self.config.name, self.takeover_s)
-            self._services.measurements.observe_step("addresses", self.takeover_s)
-            self._services.measurements.observe_step("announcement", announced_at - attached_at)
-
-    def _let_go(self) -> None:
-        held, self._held = self._held, None
-        self._send(held or [])
+        self.arrival.attached()
 
     def _farewell(self) -> bytes | None:
         """The bow-out our guardian sends if we die; a guardian knows no unicast peers."""

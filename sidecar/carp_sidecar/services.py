@@ -10,6 +10,7 @@ from typing import Any
 from carp_protocol.config import GroupConfig
 from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
+from carp_sidecar.arrival import Awaited
 from carp_sidecar.gate import Gate
 from carp_sidecar.kernel.links import Link
 from carp_sidecar.kernel.netlink import Netlink
@@ -33,6 +34,7 @@ class Services:
     measurements: Measurements
     rejected: RejectedPackets
     parent_settings: ParentSettings
+    awaited: Awaited
     state_dir: str
     open_segment: Callable[[Link], Segment]
     close_segment: Callable[[Segment], None]

@@ -131,10 +131,19 @@ def _address(_: World, members: Sequence[Member], strike: Strike) -> list[Step]:
 
 def _device(world: World, members: Sequence[Member], strike: Strike) -> list[Step]:
     """The device of the virtual MAC is removed; without one an address is."""
+    return _at_devices(world, members, strike, "ip link del $one")
+
+
+def _device_down(world: World, members: Sequence[Member], strike: Strike) -> list[Step]:
+    """The device of the virtual MAC is set down; without one an address is removed."""
+    return _at_devices(world, members, strike, "ip link set $one down")
+
+
+def _at_devices(world: World, members: Sequence[Member], strike: Strike, command: str) -> list[Step]:
     (member,) = members
     if not world.scenery.virtual_mac:
         return _address(world, members, strike)
-    member.host.namespace.run("sh", "-c", "for one in $(ls /sys/class/net | grep ^carp); do ip link del $one; done", check=False)
+    member.host.namespace.run("sh", "-c", f"for one in $(ls /sys/class/net | grep ^carp); do {command}; done", check=False)
     return []
 
 
@@ -228,6 +237,7 @@ HANDS: dict[str, Hand] = {
     "unplug": _unplug,
     "address": _address,
     "device": _device,
+    "device-down": _device_down,
     "mtu": _mtu,
     "loss": _loss,
     "one-way": _one_way,

@@ -53,6 +53,7 @@ FAULTS: dict[str, Fault] = {
     "unplug": Fault(Kind.DEVICE, 0.2, 2.0, disables=True),
     "address": Fault(Kind.DEVICE, 0.0, 0.0),
     "device": Fault(Kind.DEVICE, 0.0, 0.0, disables=True),
+    "device-down": Fault(Kind.DEVICE, 0.0, 0.0),
     "mtu": Fault(Kind.DEVICE),
     "loss": Fault(Kind.LAN, sick=True),
     "one-way": Fault(Kind.LAN, sick=True),

@@ -1,7 +1,10 @@
 """Somebody on the network without the key: docs/attacks.md says what each attack does, and these tests show it."""
 
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -11,7 +14,7 @@ from lab.capture import inject
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
-from lab.sidecar import CALM, VIP4, VIP6, Sidecar, group, start_cluster, stays
+from lab.sidecar import CALM, VIP4, VIP6, Sidecar, group, start_cluster, stays, wait_single_master
 
 pytestmark = pytest.mark.needs("netns", "ip")
 
@@ -217,14 +220,16 @@ def standing(members: list[Sidecar]) -> list[tuple[str, str, int]]:
     return [(one.host.name, entry["state"], entry["transitions"]) for one in members for entry in one.status()["groups"]]
 
 
-@pytest.mark.parametrize("kind", ["adverts", "ARP for the address"])
+@pytest.mark.parametrize("kind", ["adverts", "VRRP", "ARP for the address"])
 def test_a_flood_moves_no_election_fills_no_memory_and_no_log(flooded: tuple[Lab, list[Sidecar]], kind: str) -> None:
     lab, members = flooded
     stranger = {6: bytes.fromhex(lab["c"].port().mac.replace(":", "")), 26: bytes([10, 77, 0, 3])}
-    if kind == "adverts":
-        frames = [refitted(frame, stranger) for vhid in (1, 2) for frame in forged(overheard(lab["c"], vhid), 16)]
-    else:
+    if kind == "ARP for the address":
         frames = [make(lab["c"].port().mac, VIP4) for make in (gratuitous_arp_request, gratuitous_arp_reply)]
+    else:
+        frames = [refitted(frame, stranger) for vhid in (1, 2) for frame in forged(overheard(lab["c"], vhid), 16)]
+    if kind == "VRRP":  # RFC 5798, of the highest priority
+        frames = [altered(frame, {0: b"\x31", 2: b"\xff"}) for frame in frames]
     before, memory, lines = standing(members), [one.memory_kb() for one in members], [one.log().count("\n") for one in members]
     with Flood(lab["c"], frames, FLOOD_S) as flood:
         wait_until(lambda: not flood.running, FLOOD_S + 30, "the flood ends", every_s=0.1)
@@ -247,3 +252,66 @@ def test_a_member_that_restarts_in_a_flood_displaces_nobody(lab: Lab) -> None:
         assert flood.running, "it found the master in the flood"
         stays([first, second], ["MASTER", "BACKUP"], 2.0)
     assert [one.group()["transitions"] for one in (first, second)] == [2, 1]
+
+
+def test_a_member_that_starts_for_the_first_time_in_a_flood_gives_way_at_the_latest_afterwards(lab: Lab) -> None:
+    """It knows nobody, so the adverts of the master are among those of strangers, most of which it cannot read."""
+    first, second = start_cluster(lab, 2, **CALM)
+    stranger = {6: bytes.fromhex("020000000003"), 26: bytes([10, 77, 0, 3])}
+    frames = [refitted(frame, stranger) for frame in forged(overheard(lab["c"]), 16)]
+    newcomer = Sidecar(lab, lab["c"], [group(advskew=100, **CALM)])
+    with Flood(lab["client"], frames, FLOOD_S / 2) as flood:
+        newcomer.start()
+        wait_until(lambda: not flood.running, FLOOD_S + 30, "the flood ends", every_s=0.1)
+    assert wait_single_master([first, second, newcomer]) is first, "who has the best rank stays when two meet"
+    newcomer.wait_for(lambda one: one["master"] and one["masters_seen"] == 1, "knows the master, and one alone")
+
+
+CROWD = """
+import socket, sys, time
+crowd, until = [], time.monotonic() + float(sys.argv[2])
+while time.monotonic() < until:
+    one = socket.socket()
+    one.setblocking(False)
+    one.connect_ex((sys.argv[1], int(sys.argv[3])))
+    crowd.append(one)
+    if len(crowd) > 200:
+        crowd.pop(0).close()
+"""
+"""Connections that say nothing, 200 at a time, each given up for a new one."""
+METRICS_PORT = 9120
+
+
+def test_a_crowd_at_the_metrics_moves_no_election_and_keeps_kubelet_out_of_nothing(lab: Lab) -> None:
+    """Kubelet would end a sidecar that does not answer it, and the crowd could do that to all of them at once."""
+    first, second = members = [
+        Sidecar(lab, lab[name], [group(advskew=rank * 50, **CALM)], metrics_address=f"0.0.0.0:{METRICS_PORT}")
+        for rank, name in enumerate("ab")
+    ]
+    first.start().wait_state("MASTER")
+    second.start().wait_for(lambda one: one["state"] == "BACKUP" and one["master"], "hears the master")
+    wait_until(lambda: all("serving /metrics" in one.log() for one in members), 10, "pages are served")
+    before = [one.group()["transitions"] for one in members]
+    argv = [sys.executable, "-c", CROWD, first.host.address(), str(FLOOD_S), str(METRICS_PORT)]
+    crowd = lab["c"].namespace.start(argv, first.directory / "crowd")
+    wait_until(lambda: not healthy(first.host, first.host.address()), 10, "no stranger gets in any more")
+    asked = 0
+    while crowd.poll() is None:
+        assert healthy(first.host, "127.0.0.1"), f"kubelet, when it asked for the {asked + 1}th time"
+        asked += 1
+        time.sleep(0.2)
+    assert asked > 5
+    assert ([one.state for one in members], [one.group()["transitions"] for one in members]) == (["MASTER", "BACKUP"], before)
+
+
+def healthy(host: Host, address: str) -> bool:
+    """What a program on ``host`` is told at the address, within the time that kubelet has."""
+
+    def get() -> bool:
+        try:
+            with urlopen(f"http://{address}:{METRICS_PORT}/healthz", timeout=5) as page:
+                return bool(page.status == 200)
+        except OSError:
+            return False
+
+    return host.namespace.call(get)

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from carp_sidecar.wire.frames import arp_request
-from lab.capture import ETH_P_ARP, Capture, inject
+from lab.capture import ETH_P_ARP, ETH_P_IPV6, Capture, Frame, inject, parse_carp
 from lab.namespace import wait_until
 from lab.network import Lab, Port
-from lab.sidecar import CALM, VIP4, VIP6, Sidecar, group, stays, wait_master, wait_single_master
+from lab.sidecar import CALM, VIP4, VIP6, Sidecar, group, start_cluster, stays, wait_master, wait_single_master
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.needs("nft")]
 
 VIRTUAL_MAC = "00:00:5e:00:01:01"
+LISTENER_REPORT = slice(62, 63)
+"""The type of ICMPv6 after Ethernet, IPv6 and the hop-by-hop header that only such a report has (RFC 3810 5.2)."""
+JOINING_S, ANNOUNCING_S, QUIET_S = 2.0, 4.5, 6.0
 LISTENING_S = 0.3
 """An answer takes a millisecond; that there is none can only be waited for."""
 
@@ -188,3 +191,42 @@ def test_a_firewall_on_the_host_stops_unicast_adverts_and_no_multicast_ones(lab:
     assert answerers(lab) == {VIRTUAL_MAC}, "ARP is not the firewall's"
     lab.kill(lab["a"])
     members[1].wait_state("MASTER")
+
+
+def to_many(frame: Frame) -> bool:
+    return bool(frame.data[0] & 1)
+
+
+def test_a_former_master_pulls_no_switch_back(lab: Lab) -> None:
+    """The kernel says that it leaves the multicast group of an IPv6 address that is removed; of many groups their devices still are up."""
+    names = [f"g{number}" for number in range(1, 31)]
+    groups = [group(name, vhid, addresses=[f"fd77::1:{vhid:x}"], **CALM) for vhid, name in enumerate(names, 1)]
+    first, second = (Sidecar(lab, lab[name], [one | {"advskew": rank * 50} for one in groups]) for rank, name in enumerate("ab"))
+    first.start()
+    for name in names:
+        first.wait_state("MASTER", name=name)
+    second.start()
+    for name in names:
+        second.wait_for(lambda one: one["state"] == "BACKUP" and one["master"], "hears the master", name=name)
+    wait_until(lambda: min(one["since_s"] for one in first.status()["groups"]) > JOINING_S, 10, "what it joined has been said")
+    with Capture(lab.switch, first.host.port().device) as wire:
+        asked = time.monotonic()
+        first.request("handover")
+        for name in names:
+            wait_master(second, first, name=name)
+        time.sleep(1.5)  # the kernel says it twice, within a second
+        said = [one for one in wire.frames(asked) if one.source_mac.startswith(VIRTUAL_MAC[:-2]) and not one.outgoing]
+        assert [one for one in said if one.ethertype == ETH_P_IPV6 and one.data[LISTENER_REPORT] == b"\x8f"] == []
+
+
+@pytest.mark.parametrize("virtual_mac", [True, False], ids=["virtual-mac", "physical-mac"])
+def test_a_master_says_nothing_but_its_adverts_while_all_is_well(lab: Lab, virtual_mac: bool) -> None:
+    """Not even by its kernel, which tells of IPv6 memberships when a lifetime is renewed: with its own MAC every few seconds, for all."""
+    first, _ = start_cluster(lab, addresses=[VIP4, VIP6], virtual_mac=virtual_mac, **CALM)
+    first.wait_for(lambda one: one["since_s"] > ANNOUNCING_S, "has announced")
+    with Capture(lab.switch, first.host.port().device) as wire:
+        time.sleep(QUIET_S)
+        said = [one for one in wire.frames() if not one.outgoing and parse_carp(one) is None and to_many(one)]
+    reports = [one for one in said if one.ethertype == ETH_P_IPV6 and one.data[LISTENER_REPORT] == b"\x8f"]
+    assert len(reports) <= (0 if virtual_mac else QUIET_S), "two for each renewal, of which there is one in three seconds"
+    assert [one for one in said if one not in reports] == []

@@ -129,6 +129,37 @@ async def test_bounded_clients() -> None:
         assert await get(address, "/healthz") == (200, "ok\n")
 
 
+@pytest.mark.parametrize("everywhere, near, far", [("0.0.0.0", "127.0.0.1", "127.0.0.2"), ("[::]", "::1", "127.0.0.1")])
+async def test_strangers_keep_this_host_out_of_nothing(everywhere: str, near: str, far: str) -> None:
+    """``far``, which is no less on this host, comes in where strangers do."""
+    server = Endpoints(f"{everywhere}:0", FakeDaemon(), Measurements())
+    server.start()
+    strangers: list[socket.socket] = []
+    try:
+        _, port = await bound(server)
+        for address in (near, far):
+            assert await get((address, port), "/healthz") == (200, "ok\n")
+        strangers += [await asyncio.to_thread(socket.create_connection, (far, port), DEADLINE_S) for _ in range(2 * webserver._CLIENTS)]
+        assert await get((near, port), "/healthz") == (200, "ok\n")
+        assert await get((far, port), "/healthz") == (0, "")
+    finally:
+        for stranger in strangers:
+            stranger.close()
+        await server.close()
+
+
+async def test_a_door_is_shared_with_no_other_program() -> None:
+    server = Endpoints("0.0.0.0:0", FakeDaemon(), Measurements())
+    server.start()
+    try:
+        _, port = await bound(server)
+        for address in ("127.0.0.1", "0.0.0.0"):
+            with pytest.raises(OSError, match="Address already in use"):
+                socket.create_server((address, port))
+    finally:
+        await server.close()
+
+
 async def test_a_client_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webserver, "_CONNECTION_S", 0.3)
 

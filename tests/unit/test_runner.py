@@ -72,6 +72,7 @@ class Host:
             measurements=Measurements(),
             rejected=RejectedPackets(module._log),
             parent_settings=ParentSettings(self.snapshot),
+            awaited={},
             state_dir=STATE_DIR,
             open_segment=self.open_segment,
             close_segment=lambda _: None,

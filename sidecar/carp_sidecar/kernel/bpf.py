@@ -182,8 +182,8 @@ def _labelled(label: str, steps: list[_Step]) -> list[_Step]:
     return [_Step(label, _JUMP, 0, steps[0].label), *steps]
 
 
-def kernel_change_filter(lease_s: int) -> bytes:
-    """Lets rtnetlink notifications pass, but for bridge ports and renewals of a ``lease_s`` address.
+def kernel_change_filter(*lifetimes_s: int) -> bytes:
+    """Lets rtnetlink notifications pass, but for bridge ports and renewals of an address with such a lifetime.
 
     A renewal is told from the first add by its times of creation and of change: 255 addresses renewed twice a
     second must not wake anybody.
@@ -203,8 +203,9 @@ def kernel_change_filter(lease_s: int) -> bytes:
             _Step("", _EQUAL, 0, "keep"),
             _Step("", _A_TO_X, 0),
             _Step("", _LD_WORD_X, 8),
-            _Step("", _EQUAL, _as_loaded("=I", lease_s), "", "keep"),
-            _Step("", _LD_WORD_X, 12),
+            *(_Step("", _EQUAL, _as_loaded("=I", one), "times") for one in lifetimes_s[:-1]),
+            _Step("", _EQUAL, _as_loaded("=I", lifetimes_s[-1]), "times", "keep"),
+            _Step("times", _LD_WORD_X, 12),
             _Step("", _STORE, 0),
             _Step("", _LD_WORD_X, 16),
             _Step("", _LDX_MEM, 0),

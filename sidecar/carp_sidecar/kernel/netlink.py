@@ -288,7 +288,7 @@ def _open_monitor() -> socket.socket:
     monitor = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
     try:
         widen(monitor, receive=RECEIVE_BUFFER)
-        bpf.attach(monitor, bpf.kernel_change_filter(rtnl.LEASE_S))
+        bpf.attach(monitor, bpf.kernel_change_filter(rtnl.LEASE_S, rtnl.KEPT_S))
         monitor.bind((0, _MULTICAST_GROUPS))
     except OSError:
         monitor.close()

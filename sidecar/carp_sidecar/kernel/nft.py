@@ -9,6 +9,11 @@ by itself after some milliseconds. As long as an address is claimed and its leas
 - IP packets to it that come in by its interface, before connection tracking and so before any DNAT (a Service of kube-proxy);
 - its own ARP and neighbour discovery in the name of the address, questions and answers.
 
+Besides, what our own devices say of the multicast groups of IPv6: that they leave one, which the kernel says some milliseconds after
+an address was removed and once more within a second, and that they are members, which it says at every renewal of a lifetime. Both
+bear the virtual MAC, and the first takes the switch back from a successor. What is let pass is what a switch with MLD snooping
+needs to know: that they join, shortly after an address was taken, and answers to its own questions.
+
 What is not claimed is not looked at: a backup routes, translates and asks as if there were no gate, and so does a master for
 its own processes and pods. Frames of packet sockets (adverts, announcements) pass by all of it.
 
@@ -29,6 +34,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from carp_sidecar.kernel.rtnl import DEVICE_PREFIX
+
+_JOINING_MS = 1500  # the kernel says it twice, the second time within a second
 LOWEST_LEASE_MS = 10  # one tick of the slowest kernel clock, HZ=100; what is rounded down to none would never end
 _MUTE = 0  # the lease that never is; it concerns ARP and neighbour discovery alone
 _ELEMENTS_AT_ONCE = 500  # of at most 80 bytes: their list is an attribute, of at most 64 KiB
@@ -52,7 +60,7 @@ _BEFORE_CONNTRACK = -300  # NF_IP_PRI_RAW: after defragmentation (-400), before 
 # linux/netfilter/nf_tables.h
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _NEWELEMENT, _DELELEMENT = 0, 2, 3, 6, 9, 12, 14
 _SET_TIMEOUT = 0x10
-_META_PROTOCOL, _META_IIF, _META_OIF, _META_NFPROTO, _META_L4PROTO = 1, 4, 5, 15, 16
+_META_PROTOCOL, _META_IIF, _META_OIF, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 1, 4, 5, 7, 15, 16
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _VERDICT_REGISTER, _REGISTER, _ADDRESS_REGISTER = 0, 1, 9  # _ADDRESS_REGISTER: the second 4 bytes of _REGISTER and on
 _EQUAL, _AT_MOST, _AT_LEAST = 0, 3, 5
@@ -66,6 +74,8 @@ _CONCATENATED = 6  # bits for each part of a type
 _ARP_SOURCE = 14  # bytes into an ARP message for IPv4 over Ethernet (RFC 826)
 _IPV4_DESTINATION, _IPV6_SOURCE, _IPV6_DESTINATION = 16, 8, 24
 _ICMPV6, _SOLICITATION, _ADVERTISEMENT = 58, 135, 136  # RFC 4861 4.3, 4.4
+_LISTENER_REPORT, _FIRST_RECORD, _LEAVES, _JOINS = 143, 8, 3, 4  # RFC 3810 5.2; CHANGE_TO_INCLUDE_MODE and CHANGE_TO_EXCLUDE_MODE
+_JOINING = "joining"
 _ETHERTYPES = {_INET: (0x0800, 0x86DD), _ARP: (0x0806,)}
 """A lease is an element for each protocol it lets pass, for a rule must look something up."""
 
@@ -76,12 +86,13 @@ class Claim(NamedTuple):
     lease_ms: int
     """Of which lease: the name of one is its full length."""
     version: int
+    interface: int
     element: bytes
 
 
 def claim(interface: int, address: IPv4Address | IPv6Address, lease_ms: int) -> Claim:
     """``interface`` is the index of the device that holds the address."""
-    return Claim(lease_ms, address.version, _element(struct.pack("=I", interface) + address.packed))
+    return Claim(lease_ms, address.version, interface, _element(struct.pack("=I", interface) + address.packed))
 
 
 def mute(claimed: Claim) -> Claim:
@@ -150,14 +161,14 @@ class Tables:
     def build(self, claims: Sequence[Claim], leases_ms: Mapping[int, int]) -> bytes:
         """Everything anew, whatever there is, without a moment in between. ``leases_ms``: by full length, what is left of it."""
         made = [self._message(_NEWTABLE, family, self._note) for family in (_INET, _ARP)]
-        made += self._chains()
+        made += [*self._chains(), self._joining(), *self._quiet_membership()]
         for lease_ms in (_MUTE, *leases_ms):
             made += [*self._sets(lease_ms), *self._rules(lease_ms)]
-        return _transaction([*self._remove(), *made, *self._claim(_NEWELEMENT, claims), *self._renew(leases_ms)])
+        return _transaction([*self._remove(), *made, *self._claim(_NEWELEMENT, claims), *self._let_join(claims), *self._renew(leases_ms)])
 
     def renew(self, leases_ms: Mapping[int, int], claimed: Sequence[Claim] = (), released: Sequence[Claim] = ()) -> bytes:
         """These leases, all of which were built, each for so long from now; ``claimed`` must be new, ``released`` must be there."""
-        changes = [*self._claim(_DELELEMENT, released), *self._claim(_NEWELEMENT, claimed)]
+        changes = [*self._claim(_DELELEMENT, released), *self._claim(_NEWELEMENT, claimed), *self._let_join(claimed)]
         return _transaction([*changes, *self._renew(leases_ms)])
 
     def _remove(self) -> list[bytes]:
@@ -185,16 +196,33 @@ class Tables:
         for family, name, hook, priority in places:
             yield self._message(_NEWCHAIN, family, _text(3, name), _nested(4, _number(1, hook), _number(2, priority)), _text(7, "filter"))
 
+    def _joining(self) -> bytes:
+        """The set of devices that may say which groups they join."""
+        key = _number(4, _TYPE_INTERFACE) + _number(5, 4)
+        return self._message(_NEWSET, _INET, _text(2, _JOINING), _number(3, _SET_TIMEOUT), key, _number(10, 4))
+
+    def _quiet_membership(self) -> Iterator[bytes]:
+        report = _only(_load_meta(_META_OIFNAME), _EQUAL, DEVICE_PREFIX.encode()) + _icmpv6(_EQUAL, _LISTENER_REPORT)
+        record = _load(_TRANSPORT_HEADER, _FIRST_RECORD, 1, _REGISTER)
+        unasked = _load_meta(_META_OIF) + _expression("lookup", _text(1, _JOINING), _number(2, _REGISTER), _number(5, _INVERTED))
+        for kind, when in ((_LEAVES, b""), (_JOINS, unasked)):
+            rule = report + _only(record, _EQUAL, bytes([kind])) + when + _drop()
+            yield self._message(_NEWRULE, _INET, _text(2, "output"), _nested(4, rule))
+
+    def _let_join(self, claims: Sequence[Claim]) -> Iterator[bytes]:
+        interfaces = sorted({one.interface for one in claims if one.version == 6 and one.lease_ms != _MUTE})
+        for start in range(0, len(interfaces), _ELEMENTS_AT_ONCE):
+            elements = [_element(struct.pack("=I", one), _JOINING_MS) for one in interfaces[start : start + _ELEMENTS_AT_ONCE]]
+            yield self._elements(_NEWELEMENT, _INET, _JOINING, elements)
+
     def _rules(self, lease_ms: int) -> Iterator[bytes]:
         iif, oif = _load_meta(_META_IIF), _load_meta(_META_OIF)
-        ipv4, ipv6 = (_only(_load_meta(_META_NFPROTO), _EQUAL, family) for family in (socket.AF_INET, socket.AF_INET6))
-        icmp_type = _load(_TRANSPORT_HEADER, 0, 1, _REGISTER)
-        discovery = _only(_load_meta(_META_L4PROTO), _EQUAL, _ICMPV6) + _only(icmp_type, _AT_LEAST, _SOLICITATION)
-        discovery += _only(b"", _AT_MOST, _ADVERTISEMENT)
+        ipv4, ipv6 = (_of_protocol(family) for family in (socket.AF_INET, socket.AF_INET6))
+        discovery = _icmpv6(_AT_LEAST, _SOLICITATION) + _only(b"", _AT_MOST, bytes([_ADVERTISEMENT]))
         drop4, drop6 = (_drop_unless_leased(version, lease_ms) for version in (4, 6))
         where = (
             (_ARP, "output", oif + _load(_NETWORK_HEADER, _ARP_SOURCE, 4) + drop4),
-            (_INET, "output", ipv6 + discovery + oif + _load(_NETWORK_HEADER, _IPV6_SOURCE, 16) + drop6),
+            (_INET, "output", discovery + oif + _load(_NETWORK_HEADER, _IPV6_SOURCE, 16) + drop6),
         )
         packets = (
             (_INET, "prerouting", ipv4 + iif + _load(_NETWORK_HEADER, _IPV4_DESTINATION, 4) + drop4),
@@ -247,9 +275,19 @@ def _load(base: int, offset: int, size: int, register: int = _ADDRESS_REGISTER) 
     return _expression("payload", _number(1, register), _number(2, base), _number(3, offset), _number(4, size))
 
 
-def _only(load: bytes, comparison: int, value: int) -> bytes:
-    """Go on only where the byte that ``load`` brings into the register compares so."""
-    return load + _expression("cmp", _number(1, _REGISTER), _number(2, comparison), _nested(3, _attribute(1, bytes([value]))))
+def _only(load: bytes, comparison: int, data: bytes) -> bytes:
+    """Go on only where the first bytes that ``load`` brings into the register compare so."""
+    return load + _expression("cmp", _number(1, _REGISTER), _number(2, comparison), _nested(3, _attribute(1, data)))
+
+
+def _of_protocol(family: int) -> bytes:
+    return _only(_load_meta(_META_NFPROTO), _EQUAL, bytes([family]))
+
+
+def _icmpv6(comparison: int, kind: int) -> bytes:
+    """Go on only with ICMPv6 whose type compares so."""
+    protocol = _only(_load_meta(_META_L4PROTO), _EQUAL, bytes([_ICMPV6]))
+    return _of_protocol(socket.AF_INET6) + protocol + _only(_load(_TRANSPORT_HEADER, 0, 1, _REGISTER), comparison, bytes([kind]))
 
 
 def _drop_unless_leased(version: int, lease_ms: int) -> bytes:
@@ -257,7 +295,9 @@ def _drop_unless_leased(version: int, lease_ms: int) -> bytes:
         _expression("lookup", _text(1, _claims(version, lease_ms)), _number(2, _REGISTER)),
         _load_meta(_META_PROTOCOL),
         _expression("lookup", _text(1, _lease(lease_ms)), _number(2, _REGISTER), _number(5, _INVERTED)),
-        _expression("counter"),
-        _expression("immediate", _number(1, _VERDICT_REGISTER), _nested(2, _nested(2, _number(1, _DROP)))),
     )
-    return b"".join(expressions)
+    return b"".join(expressions) + _drop()
+
+
+def _drop() -> bytes:
+    return _expression("counter") + _expression("immediate", _number(1, _VERDICT_REGISTER), _nested(2, _nested(2, _number(1, _DROP))))

@@ -6,6 +6,8 @@ per-device settings of IFLA_AF_SPEC have no encoder elsewhere.
 
 __all__ = [
     "ALIAS_PREFIX",
+    "DEVICE_PREFIX",
+    "KEPT_S",
     "LEASE_S",
     "PROTOCOL_CARP",
     "Sysctl",
@@ -33,7 +35,9 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 ALIAS_PREFIX = "kubecarp:"  # IFALIAS of every device of ours starts with it
+DEVICE_PREFIX = "carp"  # and its name with this
 LEASE_S = 2  # the kernel counts whole seconds and takes up to one more to act; 1 would expire between two renewals
+KEPT_S = 10  # where the gate silences a host that hangs: the kernel tells the segment of IPv6 memberships at every renewal
 PROTOCOL_CARP = 112  # IFA_PROTO of our addresses: whose they are, for people (ip address show proto) and for the sweep
 
 _HEADER = struct.Struct("=IHHII")

@@ -62,6 +62,10 @@ class AddressPlan:
     """Urgent, one send: device up, addresses added."""
     renew: tuple[bytes, ...]
     """Urgent: extends the lease of every address."""
+    renew_ipv4: tuple[bytes, ...]
+    """Urgent: those of it that are for IPv4."""
+    keep: tuple[bytes, ...]
+    """Urgent: the same for IPv6, for longer."""
     drop: tuple[bytes, ...]
     """Urgent: removes the addresses."""
     rest: tuple[bytes, ...]
@@ -74,7 +78,7 @@ class AddressPlan:
 
 def device_name(vhid: int, parent: int) -> str:
     """The name of the macvlan: cut to the 15 bytes the kernel takes."""
-    return f"carp{vhid}-{parent}"[:15]
+    return f"{rtnl.DEVICE_PREFIX}{vhid}-{parent}"[:15]
 
 
 def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark) -> AddressPlan:
@@ -92,6 +96,8 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         if device is None and not (found is not None and _is_unmarked(found, parent, mac)):
             create = (rtnl.encode_macvlan_create(parent.index, name, mac),)
     add: tuple[bytes, ...] = ()
+    renew_ipv4: tuple[bytes, ...] = ()
+    keep: tuple[bytes, ...] = ()
     drop: tuple[bytes, ...] = ()
     claims: tuple[Claim, ...] = ()
     own_device = device if group.virtual_mac else None
@@ -99,6 +105,8 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         lease_ms = round(timing_of(group).lease_s() * 1000)
         claims = tuple(claim(device, ip.ip, lease_ms) for ip in group.addresses if group.may_be_gated)
         add = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses)
+        renew_ipv4 = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses if ip.version == 4)
+        keep = tuple(rtnl.encode_address_add(device, ip, rtnl.KEPT_S) for ip in group.addresses if ip.version == 6)
         drop = tuple(rtnl.encode_address_del(device, ip) for ip in group.addresses)
     return AddressPlan(
         group=group.name,
@@ -111,6 +119,8 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         adopt=adopt,
         take=(() if own_device is None else (rtnl.encode_link_up(own_device),)) + add,
         renew=add,
+        renew_ipv4=renew_ipv4,
+        keep=keep,
         drop=drop,
         rest=() if own_device is None else (rtnl.encode_link_down(own_device),),
         remove=() if own_device is None else (rtnl.encode_link_del(own_device),),

@@ -93,6 +93,25 @@ def test_served_over_http(stats: Stats, log: Log, monkeypatch: pytest.MonkeyPatc
     assert ask(bound, b"GET /readyz HTTP/1.1\r\n\r\n")[0] == "HTTP/1.1 503 Service Unavailable"
 
 
+@pytest.mark.parametrize("everywhere, near, far", [("0.0.0.0", "127.0.0.1", "127.0.0.2"), ("[::]", "::1", "127.0.0.1")])
+def test_this_host_waits_for_one_stranger_at_most(
+    stats: Stats, log: Log, monkeypatch: pytest.MonkeyPatch, everywhere: str, near: str, far: str
+) -> None:
+    """``far``, which is no less on this host, comes in where strangers do."""
+    monkeypatch.setattr(endpoints, "_CLIENT_S", 1.0)
+    server = Endpoints(f"{everywhere}:0", stats, log)
+    threading.Thread(target=server.run, daemon=True).start()
+    bound = wait_for(lambda: server.bound)
+    assert bound
+    assert ask((far, bound[1]), b"GET /healthz HTTP/1.1\r\n\r\n")[0] == "HTTP/1.1 200 OK"
+    strangers = [socket.create_connection((far, bound[1]), DEADLINE_S) for _ in range(10)]
+    began = time.monotonic()
+    assert ask((near, bound[1]), b"GET /healthz HTTP/1.1\r\n\r\n")[0] == "HTTP/1.1 200 OK"
+    assert time.monotonic() - began < 5.0, "ten of them take ten seconds"
+    for stranger in strangers:
+        stranger.close()
+
+
 def test_an_address_that_is_taken_is_tried_again(stats: Stats, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "_BIND_RETRY_S", 0.02)
     taken = socket.create_server(("127.0.0.1", 0))
