@@ -45,9 +45,11 @@ class Gate:
         self._tables = Tables(owner)
         self._transactions = Transactions(loop)
         self._on_change = on_change
-        self._holding: dict[str, tuple[tuple[Claim, ...], LeaseEnd]] = {}
+        self._holding: dict[str, tuple[tuple[Claim, ...], LeaseEnd | None]] = {}
         self._muted: set[str] = set()
         """Groups that are handing over."""
+        self._joining: set[int] = set()
+        """Devices that join the multicast groups of IPv6 addresses which were taken since the last transaction."""
         self._told: set[Claim] = set()
         """What the kernel was told to be claimed."""
         self._changed = False
@@ -80,12 +82,14 @@ class Gate:
         self._transactions.submit(self._tables.remove, lambda _: None)
         self._transactions.close()
 
-    def hold(self, group: str, claims: tuple[Claim, ...], lease_ends_at: LeaseEnd) -> None:
-        """The group holds these addresses from now on, and no others."""
-        known, _ = self._holding.pop(group, ((), None))
+    def hold(self, group: str, claims: tuple[Claim, ...], lease_ends_at: LeaseEnd | None) -> None:
+        """The group holds these addresses from now on, and no others; ``lease_ends_at`` of None: it does without a lease."""
+        known = self._holding.pop(group, None)
         if claims:
             self._holding[group] = claims, lease_ends_at
-        if claims != known or group in self._muted:
+        if known is None or known[0] != claims:
+            self._joining.update(one.interface for one in claims if one.version == 6)
+        if (claims, lease_ends_at) != (known or ((), None)) or group in self._muted:
             self._muted.discard(group)
             self._change()
 
@@ -124,18 +128,23 @@ class Gate:
         rebuild, changed = self._rebuild or not left_ms.keys() <= self._leases, self._changed
         told = self._claims() if rebuild or changed else self._told
         if rebuild:
-            transaction = self._tables.build(sorted(told), left_ms)
+            transaction = self._tables.build(sorted(told), left_ms, sorted(self._joining))
             self._leases = set(left_ms)
         else:
             unused = dict.fromkeys(self._leases - left_ms.keys(), 0)
-            transaction = self._tables.renew(left_ms | unused, sorted(told - self._told), sorted(self._told - told))
+            changes = sorted(told - self._told), sorted(self._told - told), sorted(self._joining)
+            if not any((left_ms, unused, *changes)):
+                self._changed = False  # of groups without leases, which the kernel need not know
+                return
+            transaction = self._tables.renew(left_ms | unused, *changes)
+        self._joining.clear()
         self._told, self._rebuild, self._changed = told, False, False
         expires = now + min(left_ms) / 1000 * _PATIENCE if left_ms else None
         self._transactions.submit(transaction, partial(self._written, rebuild, rebuild or changed), expires=expires)
 
     def _claims(self) -> set[Claim]:
         """What the kernel has to be told to be claimed."""
-        held = {claim for claims, _ in self._holding.values() for claim in claims}
+        held = {claim for claims, lease_ends_at in self._holding.values() for claim in claims if lease_ends_at}
         return held | {mute(claim) for group in self._muted for claim in self._holding[group][0]}
 
     def _left_ms(self, now: float) -> dict[int, int]:
@@ -145,6 +154,8 @@ class Gate:
         """
         wanted, left_ms = set[int](), dict[int, int]()
         for claims, lease_ends_at in list(self._holding.values()):
+            if lease_ends_at is None:
+                continue
             lease_ms = claims[0].lease_ms
             wanted.add(lease_ms)
             if (ends_at := lease_ends_at(now)) is not None:

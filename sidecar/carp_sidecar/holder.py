@@ -59,7 +59,7 @@ class Holder:
             self._holding, self._leaving = True, False
             self._settled_at = self._services.loop.time() + LEASE_S
             self._services.netlink.submit(self.plan.take, self._on_taken)
-            self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
+            self._hold(self.plan)
 
     def change(self, former: AddressPlan, farewell: bytes | None) -> None:
         """While holding: attach what ``plan`` has more than the former plan, remove what it has less, touch nothing else."""
@@ -69,12 +69,15 @@ class Holder:
             self._settled_at = self._services.loop.time() + LEASE_S
             self._services.netlink.submit([*gone, *self.plan.take])
             if not self._leaving:  # else where they are is the successor's to say
-                self._services.gate.hold(self._group, self.plan.claims, self._lease_ends_at)
+                self._hold(self.plan)
                 self.announce()
+
+    def _hold(self, plan: AddressPlan) -> None:
+        self._services.gate.hold(self._group, plan.claims, self._lease_ends_at if plan.gated else None)
 
     def renewals(self, now: float, *, gated: bool) -> tuple[bytes, ...]:
         """The requests that extend the lifetimes of the addresses. Where the gate silences a host that hangs, IPv6 ones need few."""
-        if not self.plan or not (gated and self.plan.claims):
+        if not self.plan or not (gated and self.plan.gated):
             self._keep_at = 0.0
             return self.plan.renew if self.plan else ()
         if self._settled_at <= now < self._keep_at:

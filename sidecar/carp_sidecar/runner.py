@@ -365,7 +365,7 @@ class Runner:
         if packets := engine.packets_to_send():
             if not self.arrival.keep(packets):
                 self._send(packets)
-            if self.plan and self.plan.claims and engine.state.holds_addresses:
+            if self.plan and self.plan.gated and engine.state.holds_addresses:
                 self._services.gate.spoke(self.plan.claims[0].lease_ms)
         self._services.alarms.set(self, engine.next_timer())
         if engine.closed and not self._holder.releasing:

@@ -202,13 +202,20 @@ def test_who_requires_a_gate_and_has_it_takes_part(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("address", [VIP4, VIP6])
-@pytest.mark.parametrize("virtual_mac", [True, False])
+@pytest.mark.parametrize("virtual_mac, interval", [(True, "200ms"), (False, "200ms"), (True, "20ms")])
 def test_who_hands_over_answers_packets_and_leaves_it_to_the_successor_to_say_where_the_address_is(
-    lab: Lab, virtual_mac: bool, address: str
+    lab: Lab, virtual_mac: bool, interval: str, address: str
 ) -> None:
-    """An answer after the successor's would take switches and clients back to a host that is about to let go. Here nobody succeeds."""
-    only = Sidecar(lab, lab["a"], [group(virtual_mac=virtual_mac, addresses=[f"{address}/64" if ":" in address else address])]).start()
-    only.wait_for(lambda one: one["state"] == "MASTER" and one["fence"]["active"] == "Gate", "is gated")
+    """An answer after the successor's would take switches and clients back to a host that is about to let go. Here nobody succeeds.
+
+    Nor does a member answer whose interval is too short for a lease.
+    """
+    addresses = [f"{address}/64" if ":" in address else address]
+    only = Sidecar(lab, lab["a"], [group(virtual_mac=virtual_mac, addresses=addresses, advertisement_interval=interval)]).start()
+    only.wait_for(
+        lambda one: one["state"] == "MASTER" and one["fence"]["active"] == ("Gate" if interval == "200ms" else "Lifetime"), "is master"
+    )
+    wait_until(lambda: "kubecarp" in lab["a"].namespace.run("nft", "list", "tables"), 5, "the tables are there")
     with Witness(lab, lab.client, address, [only.host]) as witness, Prober(lab.client, address) as prober:
         prober.wait_answering()
         asked = time.monotonic()

@@ -9,7 +9,7 @@ import pytest
 
 from carp_sidecar import gate as module
 from carp_sidecar.gate import Gate
-from carp_sidecar.kernel.nft import claim
+from carp_sidecar.kernel.nft import claim, mute
 
 CLAIMS = tuple(claim(3, ip_address(f"10.77.0.{number}"), 500) for number in range(3))
 
@@ -55,6 +55,25 @@ async def test_the_first_group_that_must_be_silent_decides_and_one_that_leaves_d
     gate.let_go("0")
     gate.let_go("1")
     assert gate._left_ms(10.0) == {500: 0}, "the lease of a group that was late is not prolonged while its addresses go"
+
+
+async def test_a_group_without_a_lease_is_told_of_when_it_hands_over_and_when_it_joins_a_group_of_ipv6(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, kernel = build(monkeypatch, [])
+    await settle()
+    kernel.taken.clear()
+    gate.hold("web", CLAIMS[:1], None)
+    await settle()
+    assert kernel.taken == [], "there is nothing to tell"
+    gate.mute("web")
+    await settle()
+    gate.let_go("web")
+    await settle()
+    assert kernel.taken == [gate._tables.renew({}, [mute(CLAIMS[0])]), gate._tables.renew({}, [], [mute(CLAIMS[0])])]
+    gate.hold("web", (claim(7, ip_address("fd77::64"), 500),), None)
+    await settle()
+    assert kernel.taken[2:] == [gate._tables.renew({}, joining=[7])]
 
 
 async def test_what_is_refused_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,17 +158,25 @@ class Tables:
         self.remove = _transaction(self._remove())
         """The transaction that leaves nothing, whatever there is."""
 
-    def build(self, claims: Sequence[Claim], leases_ms: Mapping[int, int]) -> bytes:
-        """Everything anew, whatever there is, without a moment in between. ``leases_ms``: by full length, what is left of it."""
+    def build(self, claims: Sequence[Claim], leases_ms: Mapping[int, int], joining: Sequence[int] = ()) -> bytes:
+        """Everything anew, whatever there is, without a moment in between. ``leases_ms``: by full length, what is left of it;
+        ``joining``: devices whose addresses were just taken.
+        """
         made = [self._message(_NEWTABLE, family, self._note) for family in (_INET, _ARP)]
         made += [*self._chains(), self._joining(), *self._quiet_membership()]
         for lease_ms in (_MUTE, *leases_ms):
             made += [*self._sets(lease_ms), *self._rules(lease_ms)]
-        return _transaction([*self._remove(), *made, *self._claim(_NEWELEMENT, claims), *self._let_join(claims), *self._renew(leases_ms)])
+        return _transaction([*self._remove(), *made, *self._claim(_NEWELEMENT, claims), *self._let_join(joining), *self._renew(leases_ms)])
 
-    def renew(self, leases_ms: Mapping[int, int], claimed: Sequence[Claim] = (), released: Sequence[Claim] = ()) -> bytes:
+    def renew(
+        self,
+        leases_ms: Mapping[int, int],
+        claimed: Sequence[Claim] = (),
+        released: Sequence[Claim] = (),
+        joining: Sequence[int] = (),
+    ) -> bytes:
         """These leases, all of which were built, each for so long from now; ``claimed`` must be new, ``released`` must be there."""
-        changes = [*self._claim(_DELELEMENT, released), *self._claim(_NEWELEMENT, claimed), *self._let_join(claimed)]
+        changes = [*self._claim(_DELELEMENT, released), *self._claim(_NEWELEMENT, claimed), *self._let_join(joining)]
         return _transaction([*changes, *self._renew(leases_ms)])
 
     def _remove(self) -> list[bytes]:
@@ -209,8 +217,7 @@ class Tables:
             rule = report + _only(record, _EQUAL, bytes([kind])) + when + _drop()
             yield self._message(_NEWRULE, _INET, _text(2, "output"), _nested(4, rule))
 
-    def _let_join(self, claims: Sequence[Claim]) -> Iterator[bytes]:
-        interfaces = sorted({one.interface for one in claims if one.version == 6 and one.lease_ms != _MUTE})
+    def _let_join(self, interfaces: Sequence[int]) -> Iterator[bytes]:
         for start in range(0, len(interfaces), _ELEMENTS_AT_ONCE):
             elements = [_element(struct.pack("=I", one), _JOINING_MS) for one in interfaces[start : start + _ELEMENTS_AT_ONCE]]
             yield self._elements(_NEWELEMENT, _INET, _JOINING, elements)

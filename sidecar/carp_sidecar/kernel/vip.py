@@ -73,7 +73,9 @@ class AddressPlan:
     remove: tuple[bytes, ...]
     """Lazy, when the group goes: removes the macvlan."""
     claims: tuple[Claim, ...]
-    """What the gate lets pass as long as this member is punctual; empty without one."""
+    """What the gate knows the addresses by."""
+    gated: bool
+    """Whether it lets them pass only as long as this member is punctual."""
 
 
 def device_name(vhid: int, parent: int) -> str:
@@ -103,7 +105,7 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
     own_device = device if group.virtual_mac else None
     if device is not None:
         lease_ms = round(timing_of(group).lease_s() * 1000)
-        claims = tuple(claim(device, ip.ip, lease_ms) for ip in group.addresses if group.may_be_gated)
+        claims = tuple(claim(device, ip.ip, lease_ms) for ip in group.addresses)
         add = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses)
         renew_ipv4 = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses if ip.version == 4)
         keep = tuple(rtnl.encode_address_add(device, ip, rtnl.KEPT_S) for ip in group.addresses if ip.version == 6)
@@ -125,6 +127,7 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         rest=() if own_device is None else (rtnl.encode_link_down(own_device),),
         remove=() if own_device is None else (rtnl.encode_link_del(own_device),),
         claims=claims,
+        gated=bool(claims) and group.may_be_gated,
     )
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from carp_protocol.suspicion import Evidence
 from carp_sidecar.logs import log_event
 from carp_sidecar.wire.frames import arp_request, neighbor_solicitation
-from carp_sidecar.wire.sockets import Wire
+from carp_sidecar.wire.sockets import STRANGERS_PAUSE_S, Wire
 
 _log = logging.getLogger(__name__)
 
@@ -179,11 +179,18 @@ class Responder:
             if magic == _MAGIC and kind == _QUESTION:
                 with contextlib.suppress(OSError):
                     opened.sendmsg([_DATAGRAM.pack(_MAGIC, _ANSWER, token)], _from_same_address(ancillary), 0, sender)
+        self._loop.remove_reader(opened)  # anybody may ask, at any rate
+        self._loop.call_later(STRANGERS_PAUSE_S, self._resume, opened)
+
+    def _resume(self, opened: socket.socket) -> None:
+        if opened in self._sockets:
+            self._loop.add_reader(opened, self._read, opened)
 
     def close(self) -> None:
         if self._reopen:
             self._reopen.cancel()
-        for opened in self._sockets:
+        closing, self._sockets = self._sockets, []
+        for opened in closing:
             self._loop.remove_reader(opened)
             opened.close()
 
