@@ -2,6 +2,7 @@
 
 __all__ = ["FAREWELL_MS", "Holder"]
 
+import asyncio
 from collections.abc import Callable
 
 from carp_sidecar.gate import LeaseEnd
@@ -15,6 +16,8 @@ from carp_sidecar.wire.voice import Voice
 FAREWELL_MS = 100
 """Between a dead process's farewell and the removal of its addresses: the rank delay of a successor with an advskew up to 200."""
 
+LINGER_S = 0.04
+"""A successor announces itself 7, 15 and 31 ms after the first time: that takes a switch back which an answer of ours has just taken."""
 _KEEP_SHARE = 0.3
 """Of the longer lifetime: three renewals fit into it."""
 
@@ -44,16 +47,18 @@ class Holder:
         self._on_released = on_released
         self._lease_ends_at = lease_ends_at
         self._holding = self._leaving = False
-        self._settled_at = self._keep_at = 0.0
+        self._settled_at = self._keep_at = self._silent_at = 0.0
+        self._lingering: asyncio.TimerHandle | None = None
         self._releasing = 0
 
     @property
     def releasing(self) -> bool:
         """Whether the kernel still has addresses to remove."""
-        return self._releasing > 0
+        return self._releasing > 0 or self._lingering is not None
 
     def take(self, farewell: bytes | None) -> None:
         """Attach the addresses; the will is left before, so that no death finds none."""
+        self._stop_lingering()
         if self.plan:
             self.leave_will(farewell)
             self._holding, self._leaving = True, False
@@ -73,7 +78,10 @@ class Holder:
                 self.announce()
 
     def _hold(self, plan: AddressPlan) -> None:
-        self._services.gate.hold(self._group, plan.claims, self._lease_ends_at if plan.gated else None)
+        self._services.gate.hold(self._group, plan.claims, self._lease_end if plan.gated else None)
+
+    def _lease_end(self, now: float) -> float | None:
+        return self._silent_at if self._lingering else self._lease_ends_at(now)
 
     def renewals(self, now: float, *, gated: bool) -> tuple[bytes, ...]:
         """The requests that extend the lifetimes of the addresses. Where the gate silences a host that hangs, IPv6 ones need few."""
@@ -103,8 +111,29 @@ class Holder:
             goodbyes = tuple((self.plan.parent, frame) for frame in frames)
             self._services.guardian.set(self._group, Will(goodbyes, FAREWELL_MS, b"".join(self.plan.drop), b"".join(self.plan.rest)))
 
+    def linger(self) -> None:
+        """Release in a moment. A successor was heard, but packets may still be sent here for a while: they are answered, ARP is not."""
+        if self.plan and self.plan.claims:
+            self.hand_over()
+            now = self._services.loop.time()
+            self._silent_at = now + self.plan.claims[0].lease_ms / 1000
+            self._lingering = self._lingering or self._services.loop.call_at(now + LINGER_S, self.release)
+        else:
+            self.release()
+
+    def end_lingering(self) -> None:
+        """Release now what would be released in a moment: soon nobody knows any more what that is."""
+        if self._lingering:
+            self.release()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering:
+            self._lingering.cancel()
+        self._lingering = None
+
     def release(self) -> None:
         """Remove the addresses at once, and set the device down when nothing urgent waits."""
+        self._stop_lingering()
         self.stop_announcing()
         self._services.guardian.clear(self._group)
         self._holding = False

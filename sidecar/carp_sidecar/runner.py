@@ -54,6 +54,7 @@ from carp_sidecar.wire.voice import make_voice
 _log = logging.getLogger(__name__)
 
 _LIVE_PREDECESSOR = frozenset({Reason.MASTER_BOWED_OUT, Reason.MASTER_DEMOTED, Reason.PREEMPTED_WORSE})
+_SUCCESSOR_HEARD = frozenset({Reason.SUCCESSOR_HEARD, Reason.BETTER_MASTER})
 FENCE = "fence"
 """The demotion of a group that requires a gate where there is none."""
 _RETRY_S = 1.0
@@ -88,6 +89,8 @@ class Runner:
         self.armed_for: float | None = None
         self._losses = Losses(config.name, self.engine, self._loop, self._after, self.demote)
         self._started = False
+        self._latest = Reason.STARTED
+        """Why the last change of state that was carried out happened; the engine may be ahead."""
         self._retry: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
 
@@ -208,6 +211,7 @@ class Runner:
     def _change_plan(self) -> None:
         """Plan anew; a member that holds its addresses holds and tells what changed."""
         former = self.plan
+        self._holder.end_lingering()
         self._make_plan()
         if former and self.engine.state.holds_addresses:
             self._holder.change(former, self._farewell())
@@ -266,6 +270,7 @@ class Runner:
             self.engine.link_changed(False, now)
             self._after()
             self._leave_segment()
+            self._holder.end_lingering()
             self.link = self._holder.plan = None
             self.place()
             return
@@ -386,7 +391,8 @@ class Runner:
                 self._take()
             case ReleaseAddresses():
                 self.arrival.abandon()
-                self._holder.release()
+                heard = self._latest in _SUCCESSOR_HEARD and not self.gate_problem
+                self._holder.linger() if heard else self._holder.release()
             case Announce() if not self.arrival.silent:
                 self._holder.announce()
             case ProbeMaster() if self._segment and self._holder.voice:
@@ -416,6 +422,7 @@ class Runner:
                     self._holder.leave_will(self._farewell())
 
     def _state_changed(self, change: StateChanged) -> None:
+        self._latest = change.reason
         self.transitions[change.reason] += 1
         if change.new is State.MASTER:
             self.arrival.decided()
