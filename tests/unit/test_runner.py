@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,10 +12,12 @@ from typing import Any, cast
 
 import pytest
 
-from carp_protocol.config import Authentication, GroupConfig
+from carp_protocol.config import Authentication, GroupConfig, Mode
 from carp_protocol.counter import Identity
 from carp_protocol.effects import State
-from carp_sidecar import losses
+from carp_protocol.engine import Engine
+from carp_protocol.heard import Origin
+from carp_sidecar import holder, losses
 from carp_sidecar import runner as module
 from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
@@ -32,7 +35,11 @@ STATE_DIR = "/var/lib/kubecarp"
 ETH0 = Link(index=2, name="eth0", mac="02:00:00:00:00:01", up=True, running=True)
 OWN = Address(index=2, address="10.77.0.1", prefix=24, family=4)
 VIP = "10.77.0.100"
-NEWLINK, NEWADDR = 16, 20
+NEWLINK, NEWADDR, DELADDR = 16, 20, 21
+COMPATIBLE: dict[str, Any] = {
+    "authentication": Authentication(mode=Mode.COMPATIBLE, key=b"secret"),
+    "advertisement_interval_s": 1.0,
+}
 
 
 def config(**fields: Any) -> GroupConfig:
@@ -151,6 +158,54 @@ async def test_a_master_that_a_reload_sends_away_leaves_the_announcing_to_its_su
     host.runner.reconfigure(config(advskew=255, suspicion=False))
     assert host.gate == ["mute"]
     assert not host.announcements()
+
+
+async def test_a_master_that_hears_a_better_one_answers_packets_a_little_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers to ARP of just now may have taken a switch back; and what was on its way to it is not lost."""
+    monkeypatch.setattr(holder, "LINGER_S", 0.02)
+    host = Host(config(**COMPATIBLE, advskew=100))
+    await host.become_master()
+    host.runner.receive_packet(better_advert(), Origin("10.77.0.2", "224.0.0.18", 255))
+    assert host.state() is State.BACKUP
+    assert (host.kinds(), host.gate) == ([], ["mute"])
+    await until(lambda: DELADDR in host.kinds())
+    await until(lambda: host.gate == ["mute", "let go"])
+
+
+async def test_without_a_gate_it_lets_go_at_once() -> None:
+    host = Host(config(**COMPATIBLE, advskew=100))
+    host.runner._services.gate.problem = "no nftables"
+    await host.become_master()
+    host.runner.receive_packet(better_advert(), Origin("10.77.0.2", "224.0.0.18", 255))
+    assert host.kinds() == [DELADDR]
+
+
+async def test_who_is_master_again_meanwhile_keeps_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holder, "LINGER_S", 0.02)
+    host = Host(config(**COMPATIBLE, advskew=100))
+    await host.become_master()
+    host.runner.receive_packet(better_advert(), Origin("10.77.0.2", "224.0.0.18", 255))
+    await host.take_over()
+    await asyncio.sleep(0.06)
+    assert (host.state(), host.kinds()) == (State.MASTER, [])
+
+
+async def test_a_reload_does_not_lose_sight_of_addresses_that_linger() -> None:
+    host = Host(config(**COMPATIBLE, advskew=100))
+    await host.become_master()
+    host.runner.receive_packet(better_advert(), Origin("10.77.0.2", "224.0.0.18", 255))
+    host.runner.reconfigure(replace(config(**COMPATIBLE, advskew=100), addresses=(ip_interface("10.77.0.101/24"),)))
+    (request,) = host.asked
+    assert socket.inet_aton(VIP) in request, "what it held goes"
+
+
+def better_advert() -> bytes:
+    """What a master with the best rank sends."""
+    engine = Engine(config(**COMPATIBLE), Identity(2, 1), lambda _: 0)
+    engine.start(0.0)
+    while engine.state is not State.MASTER:
+        engine.handle_timer(engine.next_timer() or 0.0)
+    return engine.packets_to_send()[-1]
 
 
 async def test_a_master_whose_interface_has_another_mac_says_so_and_never_the_old_one_again() -> None:
