@@ -58,7 +58,9 @@ class Arrival:
 
     def hold_back(self, places: Iterable[Place], limit_s: float) -> None:
         """Say nothing until the kernel answers for these addresses too, which it tells a moment after it took them; or for so long."""
-        self._packets, self._awaited = [], set(places)
+        kept = self._packets or []
+        self._forget()
+        self._packets, self._awaited = kept, set(places)
         self._all_awaited.update(dict.fromkeys(self._awaited, self._answers))
         self._limit = self._loop.call_later(limit_s, self._speak)
 

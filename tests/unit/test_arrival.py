@@ -86,6 +86,14 @@ async def test_what_is_not_true_any_more_is_not_said() -> None:
     assert (scene.done, scene.awaited, arrival.silent, arrival.pending, arrival.took_s) == ([], {}, False, False, None)
 
 
+async def test_what_waits_is_not_lost_when_the_addresses_are_taken_once_more() -> None:
+    scene = Scene()
+    arrival = scene.decide()
+    arrival.hold_back((), LONG_S)
+    arrival.attached()
+    assert scene.done == ["announce", "advert"]
+
+
 async def test_an_old_limit_does_not_end_a_new_wait() -> None:
     scene = Scene()
     scene.decide(limit_s=SHORT_S).abandon()
