@@ -84,14 +84,14 @@ class Holder:
         return self._silent_at if self._lingering else self._lease_ends_at(now)
 
     def renewals(self, now: float, *, gated: bool) -> tuple[bytes, ...]:
-        """The requests that extend the lifetimes of the addresses. Where the gate silences a host that hangs, IPv6 ones need few."""
+        """The requests that extend the lifetimes of the addresses. Where the gate silences a host that hangs, they need few."""
         if not self.plan or not (gated and self.plan.gated):
             self._keep_at = 0.0
             return self.plan.renew if self.plan else ()
         if self._settled_at <= now < self._keep_at:
-            return self.plan.renew_ipv4
+            return ()
         self._keep_at = now + KEPT_S * _KEEP_SHARE
-        return self.plan.renew_ipv4 + self.plan.keep
+        return self.plan.keep
 
     def hand_over(self) -> None:
         """Answer packets as before, but leave it to the successor to say where the addresses are."""

@@ -37,7 +37,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 ALIAS_PREFIX = "kubecarp:"  # IFALIAS of every device of ours starts with it
 DEVICE_PREFIX = "carp"  # and its name with this
 LEASE_S = 2  # the kernel counts whole seconds and takes up to one more to act; 1 would expire between two renewals
-KEPT_S = 10  # where the gate silences a host that hangs: the kernel tells the segment of IPv6 memberships at every renewal
+KEPT_S = 10
+"""Where the gate silences a host that hangs. Longer than its lease at most intervals, or a family would end before the other, whose answers
+draw the packets of both; and few renewals, for the kernel tells the segment of IPv6 memberships at each of them."""
 PROTOCOL_CARP = 112  # IFA_PROTO of our addresses: whose they are, for people (ip address show proto) and for the sweep
 
 _HEADER = struct.Struct("=IHHII")

@@ -61,11 +61,9 @@ class AddressPlan:
     take: tuple[bytes, ...]
     """Urgent, one send: device up, addresses added."""
     renew: tuple[bytes, ...]
-    """Urgent: extends the lease of every address."""
-    renew_ipv4: tuple[bytes, ...]
-    """Urgent: those of it that are for IPv4."""
+    """Urgent: extends the lifetime of every address."""
     keep: tuple[bytes, ...]
-    """Urgent: the same for IPv6, for longer."""
+    """Urgent: the same, for longer."""
     drop: tuple[bytes, ...]
     """Urgent: removes the addresses."""
     rest: tuple[bytes, ...]
@@ -98,7 +96,6 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         if device is None and not (found is not None and _is_unmarked(found, parent, mac)):
             create = (rtnl.encode_macvlan_create(parent.index, name, mac),)
     add: tuple[bytes, ...] = ()
-    renew_ipv4: tuple[bytes, ...] = ()
     keep: tuple[bytes, ...] = ()
     drop: tuple[bytes, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -107,8 +104,7 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         lease_ms = round(timing_of(group).lease_s() * 1000)
         claims = tuple(claim(device, ip.ip, lease_ms) for ip in group.addresses)
         add = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses)
-        renew_ipv4 = tuple(rtnl.encode_address_add(device, ip) for ip in group.addresses if ip.version == 4)
-        keep = tuple(rtnl.encode_address_add(device, ip, rtnl.KEPT_S) for ip in group.addresses if ip.version == 6)
+        keep = tuple(rtnl.encode_address_add(device, ip, rtnl.KEPT_S) for ip in group.addresses)
         drop = tuple(rtnl.encode_address_del(device, ip) for ip in group.addresses)
     return AddressPlan(
         group=group.name,
@@ -121,7 +117,6 @@ def plan_addresses(group: GroupConfig, parent: Link, snapshot: Links, mark: Mark
         adopt=adopt,
         take=(() if own_device is None else (rtnl.encode_link_up(own_device),)) + add,
         renew=add,
-        renew_ipv4=renew_ipv4,
         keep=keep,
         drop=drop,
         rest=() if own_device is None else (rtnl.encode_link_down(own_device),),
