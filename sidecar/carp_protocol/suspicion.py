@@ -147,7 +147,8 @@ class Suspicion:
             return Reason.MASTER_PROCESS_DEAD if self.process_answers and not self._round.process_answered else None
         if evidence is Evidence.PROCESS_ANSWERED and not self._round.process_answered:
             self._round.process_answered = True
-            self._timer = self._heard_at + _FIRST_REMINDER * self._interval_s  # alive, only slow or lossy: the dead time decides
+            # Alive, only slow or lossy: the dead time decides. One whose adverts drown was heard long ago: now, not in the past.
+            self._timer = max(self._heard_at + _FIRST_REMINDER * self._interval_s, self._round.began)
         self._round.host_answered = True
         return None
 

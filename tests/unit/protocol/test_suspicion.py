@@ -58,6 +58,10 @@ def test_a_master_whose_adverts_drown_is_asked_anew_instead_of_succeeded_as_long
     assert suspicion.is_drowned(3.0)
     assert ask_until_verdict(suspicion, HOST, PROCESS)[1] is None
     assert suspicion.is_drowned(6.0)
+    suspicion.handle_timer(6.0)
+    suspicion.receive_evidence(PROCESS)
+    assert suspicion.next_timer() == 6.0, "it is reminded at once, and nobody calls this loop late who measures it by its deadlines"
+    assert suspicion.is_drowned(6.0)
     asked, verdict, when = ask_until_verdict(suspicion)
     assert (asked, verdict) == (4, Reason.MASTER_HOST_DEAD)
     assert when < 6.1, "and then its host dies"
