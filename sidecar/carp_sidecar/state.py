@@ -83,7 +83,7 @@ class StateDir:
         target, draft = self.path / "state.json", self.path / "state.json.new"
         try:
             with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
-                json.dump(asdict(state), file)
+                file.write(json.dumps(asdict(state)))
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(target)
