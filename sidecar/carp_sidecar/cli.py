@@ -206,7 +206,7 @@ def _dispatch(arguments: argparse.Namespace, commands: dict[str, argparse.Argume
     match arguments.command:
         case "run":
             gc.disable()  # until everything is loaded: collecting meanwhile costs a tenth of the start (measured)
-            from carp_sidecar.daemon import run
+            from carp_sidecar.process import run
 
             return run(arguments.config, arguments.agent_group)
         case "check":

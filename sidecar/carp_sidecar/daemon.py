@@ -1,27 +1,23 @@
-"""The sidecar process: its groups, and what they share. Starts, stops, reloads by difference; decides nothing about elections."""
+"""The groups of a sidecar, and what they share. Starts, stops, reloads by difference; decides nothing about elections."""
 
-__all__ = ["Daemon", "run"]
+__all__ = ["Daemon"]
 
 import asyncio
 import contextlib
 import gc
 import logging
 import os
-import resource
-import signal
 import socket
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from carp_protocol.config import GroupConfig, SidecarConfig
 from carp_protocol.effects import State
-from carp_protocol.errors import CarpError, ConfigError
+from carp_protocol.errors import ConfigError
 from carp_sidecar import __version__, logs
 from carp_sidecar.afterwards import Afterwards
 from carp_sidecar.alarms import Alarms
-from carp_sidecar.console.control import Callback, ControlSocket, ControlSocketError
+from carp_sidecar.console.control import Callback, ControlSocket
 from carp_sidecar.console.endpoints import Endpoints
 from carp_sidecar.gate import Gate
 from carp_sidecar.hooks import HookRunner
@@ -39,9 +35,8 @@ from carp_sidecar.report import group_status, interfaces, iso_time
 from carp_sidecar.runner import Runner
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
-from carp_sidecar.sharing import CannotShare, share_folder
 from carp_sidecar.source import load
-from carp_sidecar.state import StateDir, StateDirInUse
+from carp_sidecar.state import StateDir
 from carp_sidecar.wire.probe import Responder
 
 _log = logging.getLogger(__name__)
@@ -50,19 +45,12 @@ _RENEW_S = 0.6
 """Three renewals fit into a lease of 2 s: one late one does not cost the addresses."""
 _SETTLE_S = 1.0
 """What is not needed for an election (metrics) begins this long after the start."""
-_GIL_SWITCH_S = 0.0005
-"""How long another thread may compute while the loop waits: Python's 5 ms, after each of the system calls of a takeover, made 30 ms of one
-while the metrics library was loaded (measured)."""
 _TIDY_S = 60.0
 _HOOK_GRACE_S = 2.0
 _RELOAD_GRACE_S = 5.0
 """A stop does not wait longer for a reload, which may hang with the disk that its files are on."""
 _INTERFACES_S = 1.0
 """Between two looks at what is told of the host's interfaces, however often they change."""
-_DESCRIPTORS = 4096
-"""255 interfaces need seven sockets each; systemd grants 1024 to who does not ask for more."""
-_CONFIG_FOLDER_MODE = 0o2770
-"""The agent replaces the configuration in it; what it makes there belongs to the common group."""
 _MANUAL, _RESIGNED = "manual", "resigned"
 """Names of the demotions that the control socket sets; only the first is kept across restarts."""
 
@@ -123,7 +111,6 @@ class Daemon:
 
     async def start(self) -> None:
         """Sweep what a dead predecessor left, then run the groups. Raises CarpError when that cannot be."""
-        _keep_the_loop_prompt()
         async with self._reloading:  # who finds the control socket open may ask for a reload at once
             await self._start()
         log_event(_log, logging.INFO, f"carp-sidecar {__version__} runs {len(self._runners)} groups", node=self.node, config=self._path)
@@ -410,89 +397,3 @@ class Daemon:
 
     def _chosen(self, group: str | None) -> list[Runner]:
         return list(self._runners.values()) if group is None else [self._runners[group]]
-
-
-def _keep_the_loop_prompt() -> None:
-    """When everything is loaded: neither the collector nor another thread holds an election up."""
-    gc.freeze()  # a full collection then passes over what was loaded: it would cost 10 ms (measured)
-    gc.enable()  # see cli
-    sys.setswitchinterval(_GIL_SWITCH_S)
-
-
-def _take_descriptors() -> None:
-    """As many as may be needed, of those that the system would let us have."""
-    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(_DESCRIPTORS, most)
-    if granted != resource.RLIM_INFINITY and granted < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-async def _main(make_daemon: Callable[[], Daemon]) -> int:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    failed = False
-
-    def fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback that raises leaves a group without its timer: end, hand over what still works, and be started anew."""
-        nonlocal failed
-        error = context.get("exception")
-        _log.error("%s; please report it", context["message"], exc_info=error)
-        if "handle" in context:
-            failed = True
-            ended.set()
-
-    loop.set_exception_handler(fail)
-    daemon = make_daemon()
-    reloads: set[asyncio.Task[list[str]]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(daemon.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    try:
-        await daemon.start()
-    except CarpError as error:
-        log_event(_log, logging.ERROR, str(error))
-        return 2 if isinstance(error, ControlSocketError) else 1
-    await ended.wait()
-    await daemon.stop()
-    return 1 if failed else 0
-
-
-def _fed_config(path: str, agent_group: int) -> tuple[SidecarConfig, list[str]]:
-    """What an agent has written; an empty configuration, and why, while that is missing or wrong: the agent mends it."""
-    share_folder(Path(path).parent, agent_group, _CONFIG_FOLDER_MODE)
-    try:
-        return load(path), []
-    except ConfigError as error:
-        return SidecarConfig(), [str(problem) for problem in error.problems]
-
-
-def run(path: str, agent_group: int | None = None) -> int:
-    """Run the sidecar until SIGTERM or SIGINT; gives the exit code: 2 for a configuration that cannot run.
-
-    With ``agent_group`` an agent of that group writes the configuration: until one can run, none does.
-    """
-    try:
-        config, problems = (load(path), []) if agent_group is None else _fed_config(path, agent_group)
-        state_dir = StateDir(config.state_dir)
-    except ConfigError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"carp-sidecar: {problem}\n")
-        return 2
-    except (StateDirInUse, CannotShare) as error:
-        sys.stderr.write(f"carp-sidecar: {error}\n")
-        return 2
-    _take_descriptors()
-    handler = logs.configure(config.log_format, config.log_level)
-    for sentence in problems:
-        log_event(_log, logging.WARNING, f"{sentence}; no group runs until the agent has written a configuration")
-    try:
-        return asyncio.run(_main(lambda: Daemon(path, config, state_dir, problems=problems, agent_group=agent_group)))
-    finally:
-        state_dir.close()
-        handler.close()

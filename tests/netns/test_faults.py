@@ -231,14 +231,14 @@ def test_a_wrong_key_is_another_group(lab: Lab) -> None:
 
 _BROKEN = """
 import sys
-from carp_sidecar import daemon
+from carp_sidecar import process
 from carp_sidecar.console import endpoints
 start = endpoints.Endpoints.start
 def broken(self):
     start(self)
     self._loop.call_soon(lambda: 1 / 0)
 endpoints.Endpoints.start = broken
-sys.exit(daemon.run(sys.argv[-1]))
+sys.exit(process.run(sys.argv[-1]))
 """
 
 

@@ -466,7 +466,7 @@ def test_the_path_to_run_imports_nothing_heavy() -> None:
         "http.server",
         "prometheus_client",
         "pyroute2",
-        "carp_sidecar.daemon",
+        "carp_sidecar.process",
     )
     done = subprocess.run(
         [sys.executable, "-c", f"HEAVY = {heavy!r}; {script}"],

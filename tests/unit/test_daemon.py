@@ -1,7 +1,6 @@
 """What runs beside what in the life of a sidecar: its start, its stop, and a reload that comes in the middle of either."""
 
 import asyncio
-import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -38,7 +37,6 @@ class Slow(Daemon):
         self.go = asyncio.Event()
         self.added: list[str] = []
         monkeypatch.setattr(module, "load", lambda _: config)
-        monkeypatch.setattr(module, "_keep_the_loop_prompt", lambda: None)
         monkeypatch.setattr(self, "_sweep", lambda: None)
         for part, steps in ((self._netlink, ("start",)), (self._control, ("open", "close")), (self._hooks, ("close",))):
             for step in steps:
@@ -63,18 +61,6 @@ async def finish(daemon: Slow, task: asyncio.Task[None], reload: asyncio.Task[li
     await asyncio.wait([task, reload], timeout=0.05)
     daemon.go.set()
     await task
-
-
-@pytest.mark.parametrize(
-    "granted, most, asked",
-    [(1024, 524_288, [(4096, 524_288)]), (1024, 2048, [(2048, 2048)]), (1024, -1, [(4096, -1)]), (8192, 8192, []), (-1, -1, [])],
-)
-def test_descriptors_for_hundreds_of_interfaces(granted: int, most: int, asked: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[object] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (granted, most))
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
-    module._take_descriptors()
-    assert taken == asked
 
 
 async def test_a_handover_of_all_groups_that_one_of_them_cannot_do_is_not_begun(
