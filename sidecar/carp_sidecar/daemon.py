@@ -77,7 +77,8 @@ class Daemon:
         self._lateness_s = 0.0
         self._renew_at = 0.0
         self._reloading = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reloads: set[asyncio.Task[list[str]]] = set()
+        self._next_reload: asyncio.Task[list[str]] | None = None
         self._measurements = Measurements()
         self._rejected = RejectedPackets(_log)
         self._hooks = HookRunner()
@@ -137,6 +138,8 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_RELOAD_GRACE_S):
                 await self._reloading.acquire()
+        for reload in self._reloads:
+            reload.cancel()
         await asyncio.gather(*(runner.close() for runner in self._runners.values()))
         self._afterwards.flush()
         await self._hooks.close(grace_s=_HOOK_GRACE_S)
@@ -311,9 +314,20 @@ class Daemon:
     async def refresh_addresses(self) -> None:
         await self._netlink.refresh()
 
-    async def reload(self) -> list[str]:
-        """Read the configuration again and change what differs; a bad one changes nothing."""
+    def reload(self) -> asyncio.Future[list[str]]:
+        """Read the configuration again and change what differs; a bad one changes nothing. Gives the problems.
+
+        It goes on when whoever asked waits no more, or half of the groups would be of one configuration and half of another.
+        """
+        if not self._next_reload:  # else one has not begun: it will read what there is to read now
+            self._next_reload = self._loop.create_task(self._reload())
+            self._reloads.add(self._next_reload)
+            self._next_reload.add_done_callback(self._reloads.discard)
+        return asyncio.shield(self._next_reload)
+
+    async def _reload(self) -> list[str]:
         async with self._reloading:
+            self._next_reload = None
             try:
                 config = await self._loop.run_in_executor(None, load, self._path)
             except ConfigError as error:

@@ -93,16 +93,9 @@ async def _main(make_daemon: Callable[[], Daemon]) -> int:
     loop.set_exception_handler(fail)
     daemon = make_daemon()
     _keep_the_loop_prompt()
-    reloads: set[asyncio.Task[list[str]]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(daemon.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     try:
         await daemon.start()
     except CarpError as error:

@@ -56,9 +56,10 @@ class Slow(Daemon):
         )
 
 
-async def finish(daemon: Slow, task: asyncio.Task[None], reload: asyncio.Task[list[str]]) -> None:
+async def finish(daemon: Slow, task: asyncio.Task[None], reload: asyncio.Future[list[str]]) -> None:
     """Let everything happen that can before the slow step ends, then end it."""
-    await asyncio.wait([task, reload], timeout=0.05)
+    both: list[asyncio.Future[Any]] = [task, reload]
+    await asyncio.wait(both, timeout=0.05)
     daemon.go.set()
     await task
 
@@ -85,7 +86,7 @@ async def test_a_handover_of_all_groups_that_one_of_them_cannot_do_is_not_begun(
 
 async def test_a_reload_during_the_start_does_not_make_the_groups_twice(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Slow(state_dir, monkeypatch)
-    start, reload = asyncio.create_task(daemon.start()), asyncio.create_task(daemon.reload())
+    start, reload = asyncio.create_task(daemon.start()), daemon.reload()
     await finish(daemon, start, reload)
     assert await reload == []
     assert daemon.added == ["web"]
@@ -118,10 +119,47 @@ async def test_pages_that_a_reload_replaces_are_not_served_when_all_has_settled(
 
 async def test_a_reload_during_the_stop_makes_no_group_that_nobody_ends(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Slow(state_dir, monkeypatch)
-    stop, reload = asyncio.create_task(daemon.stop()), asyncio.create_task(daemon.reload())
+    stop, reload = asyncio.create_task(daemon.stop()), daemon.reload()
     await finish(daemon, stop, reload)
     assert daemon.added == []
-    reload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reload
+
+
+async def test_a_reload_is_carried_out_whole_though_nobody_waits_for_it_any_more(
+    state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer at the control socket has a limit; the groups of half a reload would run as nobody has written them."""
+    daemon = Slow(state_dir, monkeypatch)
+    daemon.go.set()
+    await daemon.start()
+    leaves, enters = replace(GROUP, name="old"), replace(GROUP, name="new", vhid=8)
+    daemon._add(leaves)
+    gone = asyncio.Event()
+    daemon._runners["old"].close = gone.wait  # type: ignore[assignment]
+    monkeypatch.setattr(module, "load", lambda _: replace(daemon._config, groups=(GROUP, enters)))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await daemon.reload()
+    gone.set()
+    async with asyncio.timeout(DEADLINE_S), daemon._reloading:
+        assert daemon.group_names() == ["web", "new"]
+    await daemon.stop()
+
+
+async def test_reloads_do_not_pile_up_behind_one_that_hangs(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent asks again and again; one that has not begun reads what the last of them wrote."""
+    daemon = Slow(state_dir, monkeypatch)
+    daemon.go.set()
+    await daemon.start()
+    async with daemon._reloading:
+        asked = [daemon.reload() for _ in range(1000)]
+        await asyncio.sleep(0)
+        assert len(daemon._reloads) == 1
+    async with asyncio.timeout(DEADLINE_S):
+        assert await asyncio.gather(*asked) == [[]] * 1000
+        assert await daemon.reload() == []
+    await daemon.stop()
 
 
 async def test_a_reload_that_hangs_holds_no_stop_up(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,8 +76,8 @@ class Daemon(StatusSource, Protocol):
     async def refresh_addresses(self) -> None:
         """Ask the kernel which addresses it holds, so that the next status says what is and not what was."""
 
-    async def reload(self) -> list[str]:
-        """Read the configuration again; its problems, empty when it runs now."""
+    def reload(self) -> Awaitable[list[str]]:
+        """Read the configuration again, to the end whoever waits; its problems, empty when it runs now."""
 
     def handover(self, group: str | None, to: str | None) -> str | None:
         """Begin to hand the group over; None, or a sentence why not."""
@@ -306,7 +306,7 @@ class ControlSocket:
             async with asyncio.timeout(_RELOAD_S):
                 problems = await self._daemon.reload()
         except TimeoutError:
-            return _refusal(f"the reload took more than {_RELOAD_S:g} s; look at the log")
+            return _refusal(f"the reload took more than {_RELOAD_S:g} s; it goes on, and the log says how it ended")
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             return _refusal(f"the new configuration has {count}; the old one runs on", problems=problems)
