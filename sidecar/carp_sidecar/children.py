@@ -24,6 +24,9 @@ _NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "L
 """Variables by which systemd would take the child for the sidecar."""
 
 
+_LAUNCHER = ("/bin/sh", "-c", 'exec "$@"', "sh")
+"""Python's thread stands still until the kernel has loaded what it starts: for good, if that is on a file server that is gone. So it
+starts a shell, and the shell becomes the program: whoever waits for the file server then is the child."""
 _undead: dict[tuple[str, ...], asyncio.subprocess.Process] = {}
 """Killed, and not ended when they were last waited for. No second one is started beside such a program: they would pile up."""
 
@@ -89,10 +92,11 @@ async def run_program(argv: Sequence[str], *, timeout_s: float, environment: Map
     try:
         tail = _Tail()
     except OSError as error:
-        return Outcome(None, "", f"{argv[0]} cannot be run: {error.strerror}")
+        return _not_started(argv, error)
     try:
         try:
             process = await asyncio.create_subprocess_exec(
+                *_LAUNCHER,
                 *argv,
                 stdin=subprocess.DEVNULL,
                 stdout=tail.write_end,
@@ -105,7 +109,7 @@ async def run_program(argv: Sequence[str], *, timeout_s: float, environment: Map
             os.close(tail.write_end)
     except (OSError, ValueError) as error:
         tail.close()
-        return Outcome(None, "", f"{argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}")
+        return _not_started(argv, error)
     try:
         async with asyncio.timeout(timeout_s):
             await process.wait()
@@ -121,6 +125,10 @@ async def run_program(argv: Sequence[str], *, timeout_s: float, environment: Map
         return Outcome(None, last_line, f"killed after {timeout_s:g} s")
     code = process.returncode
     return Outcome(code, last_line, _describe(code) if code else "")
+
+
+def _not_started(argv: Sequence[str], error: Exception) -> Outcome:
+    return Outcome(None, "", f"{argv[0]} cannot be started by {_LAUNCHER[0]}: {getattr(error, 'strerror', None) or error}")
 
 
 def _kill_group(pid: int) -> None:

@@ -111,7 +111,9 @@ async def test_a_missing_hook_is_a_log_line(caplog: pytest.LogCaptureFixture) ->
     runner = HookRunner()
     runner.fire(("/nonexistent/hook",), transition())
     await runner.close(grace_s=DEADLINE_S)
-    assert "/nonexistent/hook cannot be run: No such file or directory" in caplog.text
+    [record] = caplog.records
+    assert record.getMessage() == "hook failed: exit code 127"
+    assert "/nonexistent/hook: not found" in record.__dict__["fields"]["output"]
 
 
 async def test_a_hook_that_hangs_is_killed_and_leaves_no_zombie(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
