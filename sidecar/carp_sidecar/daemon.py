@@ -114,7 +114,8 @@ class Daemon:
         """Sweep what a dead predecessor left, then run the groups. Raises CarpError when that cannot be."""
         async with self._reloading:  # who finds the control socket open may ask for a reload at once
             await self._start()
-        log_event(_log, logging.INFO, f"carp-sidecar {__version__} runs {len(self._runners)} groups", node=self.node, config=self._path)
+        count = "1 group" if len(self._runners) == 1 else f"{len(self._runners)} groups"
+        log_event(_log, logging.INFO, f"carp-sidecar {__version__} runs {count}", node=self.node, config=self._path)
 
     async def _start(self) -> None:
         await self._control.open()
