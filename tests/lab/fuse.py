@@ -8,21 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.namespace import LabError
-
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
 def hung_folder(path: Path) -> Iterator[None]:
-    """A FUSE file system whose server reads no request. At the end those who wait get an error. Raises OSError where there is no FUSE."""
+    """A FUSE file system whose server reads no request. At the end those who wait get an error. Raises OSError where there is none."""
     server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     try:
         path.mkdir()
         options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
         if _libc.mount(b"hung", bytes(path), b"fuse", 0, options):
-            raise LabError(f"{path} cannot be mounted: {os.strerror(ctypes.get_errno())}")
+            raise OSError(ctypes.get_errno(), "a FUSE file system cannot be mounted", str(path))
         try:
             yield
         finally:
