@@ -181,7 +181,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         words = list(sys.argv[1:] if argv is None else argv)
         parser, commands = build_parser(*words[:1])
-        code = _dispatch(parser.parse_args(words), commands)
+        arguments, unknown = parser.parse_known_args(words)
+        if unknown:  # argparse would show the usage of the program, where no option of the command is
+            commands[arguments.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+        code = _dispatch(arguments, commands)
         sys.stdout.flush()
         return code
     except ConfigError as error:

@@ -454,6 +454,15 @@ def test_one_default_path() -> None:
     assert _DEFAULT_CONFIG == source.DEFAULT_PATH
 
 
+def test_who_mistakes_a_command_is_told_the_words_of_that_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "/etc/kubecarp/sidecar.toml"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "[-c FILE]" in said
+    assert said.endswith("carp-sidecar run: error: unrecognized arguments: /etc/kubecarp/sidecar.toml\n")
+
+
 def test_the_path_to_run_imports_nothing_heavy() -> None:
     script = "import sys, carp_sidecar.__main__ as m; m.main(['key']); print([x for x in HEAVY if x in sys.modules])"
     heavy = (
