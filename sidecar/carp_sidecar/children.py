@@ -22,11 +22,10 @@ _LAST_S = 1.0
 """Seconds for which a killed program is waited for: one that hangs in the kernel, on a disk or a file server that is gone, does not end."""
 _NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"})
 """Variables by which systemd would take the child for the sidecar."""
-
-
 _LAUNCHER = ("/bin/sh", "-c", 'exec "$@"', "sh")
 """Python's thread stands still until the kernel has loaded what it starts: for good, if that is on a file server that is gone. So it
 starts a shell, and the shell becomes the program: whoever waits for the file server then is the child."""
+
 _undead: dict[tuple[str, ...], asyncio.subprocess.Process] = {}
 """Killed, and not ended when they were last waited for. No second one is started beside such a program: they would pile up."""
 
@@ -80,9 +79,10 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 async def run_program(argv: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run ``argv`` without a shell; after ``timeout_s`` (or when cancelled) its whole process group is killed, and waited for a moment.
+    """Run ``argv``, of which no shell reads a word.
 
-    Output is read until the program itself ends: what it leaves in the background must redirect its own output.
+    After ``timeout_s`` (or when cancelled) its whole process group is killed, and waited for a moment. Output is read until the
+    program itself ends: what it leaves in the background must redirect its own output.
     """
     timed_out = False
     former = _undead.pop(command := tuple(argv), None)
