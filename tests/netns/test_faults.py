@@ -3,14 +3,11 @@
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from lab.capture import ETH_P_ARP, Capture, CarpFrame, inject
-from lab.fuse import hung_folder
 from lab.namespace import wait_until
 from lab.network import Host, Lab
 from lab.prober import Prober
@@ -270,28 +267,3 @@ def test_a_backup_whose_mac_changed_asks_with_the_new_one(lab: Lab) -> None:
     assert asked
     assert {data[place : place + 6].hex(":") for data in asked for place in (6, 22)} == {mac}
     assert "master-timed-out" in reasons, reasons
-
-
-def test_a_check_on_a_file_server_that_is_gone_fails_and_holds_no_election_up(lab: Lab) -> None:
-    """Every host that has the check would fall silent at once: where the program cannot even be started, nobody else may wait for it."""
-    path = lab.directory / "share"
-    check = {"name": "share", "exec": {"command": [str(path / "check")]}, "period": "1s", "timeout": "500ms", "demotion": 64}
-    with gone_file_server(path):
-        first = Sidecar(lab, lab["a"], [group(health_checks=[check])]).start()
-        second = Sidecar(lab, lab["b"], [group(advskew=50)]).start()
-        wait_master(second, first)
-        stays([first, second], ["BACKUP", "MASTER"], 2.0)
-        assert first.group()["health_checks"][0]["message"] == "killed after 0.5 s"
-        second.stop()
-        first.wait_state("MASTER")  # the worst of members, but the only one
-        stays([first], ["MASTER"], 2.0)
-        assert "stalled" not in first.group()["transitions_by_reason"]
-
-
-@contextmanager
-def gone_file_server(path: Path) -> Iterator[None]:
-    try:
-        with hung_folder(path):
-            yield
-    except OSError as error:
-        pytest.skip(f"needs FUSE: {error}")
