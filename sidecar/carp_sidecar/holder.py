@@ -4,6 +4,7 @@ __all__ = ["FAREWELL_MS", "Holder"]
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from carp_sidecar.gate import LeaseEnd
 from carp_sidecar.kernel.guardian import Will
@@ -25,8 +26,8 @@ _KEEP_SHARE = 0.3
 class Holder:
     """``plan`` and ``voice`` are renewed from outside; everything here only moves bytes that exist already.
 
-    ``on_taken`` gets the errno of every request of a take, ``on_released`` is called when the kernel has removed what it held,
-    ``lease_ends_at`` by the gate.
+    ``on_taken`` gets the plan of a take and the errno of each of its requests, ``on_released`` is called when the kernel has removed
+    what it held, ``lease_ends_at`` by the gate.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Holder:
         group: str,
         services: Services,
         send: Callable[[bytes], bool],
-        on_taken: Callable[[list[int]], None],
+        on_taken: Callable[[AddressPlan, list[int]], None],
         on_released: Callable[[], None],
         lease_ends_at: LeaseEnd,
     ) -> None:
@@ -63,7 +64,7 @@ class Holder:
             self.leave_will(farewell)
             self._holding, self._leaving = True, False
             self._settled_at = self._services.loop.time() + LEASE_S
-            self._services.netlink.submit(self.plan.take, self._on_taken)
+            self._services.netlink.submit(self.plan.take, partial(self._on_taken, self.plan))
             self._hold(self.plan)
 
     def change(self, former: AddressPlan, farewell: bytes | None) -> None:

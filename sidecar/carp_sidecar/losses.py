@@ -41,6 +41,8 @@ class Losses:
         self._bucket = TokenBucket(rate_per_s=1, burst=10)
         self._restoring = False
         self._refusals = 0
+        self.refusal = ""
+        """What the kernel said to the last take, a sentence; empty if it took all."""
         self._pause: asyncio.TimerHandle | None = None
 
     def lost(self, what: str) -> None:
@@ -61,9 +63,10 @@ class Losses:
         """The kernel has answered."""
         self._restoring = False
 
-    def refused(self, why: str) -> None:
+    def refused(self, sentence: str) -> None:
         """It said no: let another member try, and after some times in a row do not even try for a while."""
-        log_event(_log, logging.ERROR, f"the kernel refused the addresses: {why}", group=self._group)
+        self.refusal = sentence
+        log_event(_log, logging.ERROR, sentence, group=self._group)
         self._engine.addresses_failed(self._loop.time())
         self._after()
         self._refusals += 1
@@ -75,11 +78,11 @@ class Losses:
 
     def accepted(self) -> None:
         """It said yes."""
-        self._refusals = 0
+        self._refusals, self.refusal = 0, ""
 
     def forget(self) -> None:
         """The group is another one now: try at once."""
-        self._refusals = 0
+        self._refusals, self.refusal = 0, ""
         self.close()
         self._demote(KERNEL, 0)
 

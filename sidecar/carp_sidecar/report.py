@@ -127,7 +127,7 @@ def _masters_seen(runner: Runner, now: float) -> int:
 
 
 def _warnings(runner: Runner, really_held: frozenset[str]) -> list[str]:
-    warnings = [runner.waiting_for] if runner.waiting_for else []
+    warnings = [sentence for sentence in (runner.waiting_for, runner.losses.refusal) if sentence]
     engine = runner.engine
     if engine.state is State.MASTER and len(really_held) < len(runner.config.addresses):
         missing = sorted({str(address.ip) for address in runner.config.addresses} - really_held)

@@ -8,7 +8,6 @@ __all__ = ["FENCE", "Runner"]
 
 import asyncio
 import logging
-import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -43,7 +42,7 @@ from carp_sidecar.device import Device
 from carp_sidecar.health import HealthChecker
 from carp_sidecar.holder import Holder
 from carp_sidecar.kernel.links import Address, Link
-from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface, moves
+from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface, moves, refusal
 from carp_sidecar.logs import log_event
 from carp_sidecar.losses import Losses
 from carp_sidecar.segment import Segment
@@ -87,7 +86,7 @@ class Runner:
         self.arrival = Arrival(config.name, self._loop, services.measurements, self._send, self._holder.announce, services.awaited)
         self._defence = Defence(self.engine, self._loop, self._carry_out)
         self.armed_for: float | None = None
-        self._losses = Losses(config.name, self.engine, self._loop, self._after, self.demote)
+        self.losses = Losses(config.name, self.engine, self._loop, self._after, self.demote)
         self._started = False
         self._latest = Reason.STARTED
         """Why the last change of state that was carried out happened; the engine may be ahead."""
@@ -202,7 +201,7 @@ class Runner:
             failing = name in demoting if passing is None else not passing
             self.engine.set_demotion(name, check.demotion if failing else 0, now)
         self.engine.reconfigure(config, now)
-        self._losses.forget()
+        self.losses.forget()
         self.fence_changed()
         if self.link and self.plan:
             self._change_plan()
@@ -219,7 +218,7 @@ class Runner:
     async def close(self) -> None:
         """Hand over, remove everything, leave the segment."""
         await self.health.close()
-        self._losses.close()
+        self.losses.close()
         self.engine.close(self._loop.time())
         self._after()
         if self._segment:
@@ -284,7 +283,7 @@ class Runner:
     def address_removed(self, address: Address) -> None:
         """The kernel says that an address is gone; if it was ours to hold, put it back."""
         if self.plan and address.index == self.plan.device and address.address in self.plan.addresses:
-            self._losses.lost(f"{address.address} was removed")
+            self.losses.lost(f"{address.address} was removed")
 
     def device_changed(self, index: int, device: Link | None) -> None:
         """Somebody removed our macvlan (None): make another. Or set it down: then it answers nobody, and the kernel says no more of it."""
@@ -295,7 +294,7 @@ class Runner:
             self._after()
             self._make_plan()
         elif not device.up and not self.arrival.pending:  # else it is being set up
-            self._losses.lost(f"{device.name} was set down")
+            self.losses.lost(f"{device.name} was set down")
 
     def renewals(self, now: float) -> tuple[bytes, ...]:
         """The requests that extend the leases, if this group holds its addresses and was punctual."""
@@ -443,15 +442,15 @@ class Runner:
             self.arrival.hold_back(awaited, widest_rank_delay_s(self.config.advertisement_interval_s))
         self._holder.take(self._farewell())
 
-    def _taken(self, errnos: list[int]) -> None:
-        self._losses.restored()
+    def _taken(self, plan: AddressPlan, errnos: list[int]) -> None:
+        self.losses.restored()
         if self.engine.state is not State.MASTER:
             return
-        if failed := next((number for number in errnos if number), 0):
+        if sentence := refusal(plan, errnos):
             self.arrival.abandon()
-            self._losses.refused(os.strerror(failed))
+            self.losses.refused(sentence)
             return
-        self._losses.accepted()
+        self.losses.accepted()
         self.arrival.attached()
 
     def _farewell(self) -> bytes | None:

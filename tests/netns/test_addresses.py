@@ -236,3 +236,17 @@ def test_two_sidecars_on_one_host_leave_each_other_alone(lab: Lab) -> None:
     other.stop()
     assert host.held_addresses() == ["10.77.0.101"]
     assert one.state == "MASTER"
+
+
+def test_a_kernel_that_has_ipv6_off_says_so_and_is_asked_again(lab: Lab) -> None:
+    """Hardened hosts have it off for every new interface, such as the device of a virtual MAC."""
+    host = lab["a"].namespace
+    host.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+    member = Sidecar(lab, lab["a"], [group(addresses=[VIP4, VIP6])]).start()
+    refused = member.wait_for(lambda one: one["warnings"] and one["demotion"]["excluded"], "gives up for a while")["warnings"]
+    (sentence,) = refused
+    assert sentence.startswith(f"the kernel refused {VIP6}: Permission denied; IPv6 is off: write 0 to disable_ipv6 in /proc/sys/")
+    assert lab["a"].held_addresses() == []
+    host.run("sysctl", "-qw", "net.ipv6.conf.carp1-2.disable_ipv6=0")
+    member.wait_for(lambda one: one["state"] == "MASTER" and not one["warnings"], "is asked again, and takes them")
+    assert set(lab["a"].held_addresses()) == {VIP4, VIP6}

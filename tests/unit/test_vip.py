@@ -1,5 +1,6 @@
 """Address plans, the choice of interface and source, and what is found of a predecessor: without any kernel."""
 
+import errno
 import struct
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -259,3 +260,21 @@ def test_links_tell_what_changed() -> None:
 )
 def test_whose_an_address_is_can_be_told_on_a_kernel_that_keeps_no_protocol(text: str, flags: int, protocol: int, ours: bool) -> None:
     assert replace(address(text, flags=flags), protocol=protocol).ours is ours
+
+
+SWITCHES = "disable_ipv6 in /proc/sys/net/ipv6/conf/carp7-2 and in /proc/sys/net/ipv6/conf/default"
+NO_IPV6 = "this kernel runs without IPv6: start it with IPv6, or remove the address"
+
+
+@pytest.mark.parametrize(
+    "errnos, sentence",
+    [
+        ([0, 0, 0], ""),
+        ([errno.ENODEV, 0, 0], "the kernel refused carp7-2: No such device"),
+        ([0, errno.EACCES, 0], "the kernel refused 10.0.0.9: Permission denied"),
+        ([0, 0, errno.EACCES], f"the kernel refused fd77::9: Permission denied; IPv6 is off: write 0 to {SWITCHES}"),
+        ([0, 0, errno.EOPNOTSUPP], f"the kernel refused fd77::9: Operation not supported; {NO_IPV6}"),
+    ],
+)
+def test_what_the_kernel_refused_is_said_with_what_helps(errnos: list[int], sentence: str) -> None:
+    assert vip.refusal(vip.plan_addresses(group(), ETH0, snapshot(ETH0, macvlan()), MARK), errnos) == sentence

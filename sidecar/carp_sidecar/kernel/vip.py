@@ -14,11 +14,14 @@ __all__ = [
     "own_source",
     "own_subnets",
     "plan_addresses",
+    "refusal",
     "sweep",
 ]
 
+import errno
+import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 
@@ -134,6 +137,21 @@ def _fits(device: Link, parent: Link, mac: str, mark: Mark) -> bool:
 def _is_unmarked(device: Link, parent: Link, mac: str) -> bool:
     """What a sidecar leaves that dies between the creation of a device and its marking."""
     return (device.kind, device.parent, device.mac, device.alias) == ("macvlan", parent.index, mac, "")
+
+
+def refusal(plan: AddressPlan, errnos: Sequence[int]) -> str:
+    """What the kernel refused first of ``plan.take``, a sentence with what helps where that is known; empty if nothing."""
+    asked = [*[plan.device_name] * (len(plan.take) - len(plan.addresses)), *plan.addresses]
+    what, number = next(((one, number) for one, number in zip(asked, errnos, strict=True) if number), ("", 0))
+    if not number:
+        return ""
+    remedy = ""
+    if ":" in what and number == errno.EACCES:
+        settings = "/proc/sys/net/ipv6/conf"
+        remedy = f"; IPv6 is off: write 0 to disable_ipv6 in {settings}/{plan.device_name} and in {settings}/default"
+    elif ":" in what and number == errno.EOPNOTSUPP:
+        remedy = "; this kernel runs without IPv6: start it with IPv6, or remove the address"
+    return f"the kernel refused {what}: {os.strerror(number)}{remedy}"
 
 
 def held(snapshot: Links, plan: AddressPlan) -> frozenset[str]:
