@@ -10,17 +10,19 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab.namespace import LabError, Namespace
+from lab.namespace import LabError, Namespace, wait_until
 
 PREFIX = "kubecarp-lab-"
 TTL_BASE = 100
 """The n-th host sends echo replies with this TTL plus n."""
 BRIDGE_DISABLED, BRIDGE_FORWARDING = 0, 3
+CARRIER_S = 5.0
 WAYS = ("iifname", "oifname")
 """From a port into the switch, and out of the switch into a port, as nftables names them."""
 
@@ -264,7 +266,17 @@ class Lab:
 
     def _set_state(self, host: Host, interface: str | None, state: int) -> None:
         for port in self._ports(host, interface):
-            self.switch.run("bridge", "link", "set", "dev", port.device, "state", str(state))
+            wait_until(partial(self._takes_state, port.device, state), CARRIER_S, f"{port.device} has carrier")
+
+    def _takes_state(self, device: str, state: int) -> bool:
+        """The kernel refuses until one of its workers has seen the carrier, some time after a plug."""
+        try:
+            self.switch.run("bridge", "link", "set", "dev", device, "state", str(state))
+        except LabError as error:
+            if "Network is down" not in str(error):
+                raise
+            return False
+        return True
 
     def _add_filter(self, host: Host, interface: str | None, direction: str) -> None:
         for port in self._ports(host, interface):
