@@ -30,7 +30,7 @@ def test_a_tenth_of_the_library_is_enough_and_the_rest_can_still_be_loaded() -> 
     assert done.returncode == 0, done.stderr
 
 
-NEWLINK, DONE, INTERRUPTED = 16, 3, 0x10
+NEWLINK, NEWADDR, DONE, INTERRUPTED = 16, 20, 3, 0x10
 
 
 def message(kind: int, body: bytes = bytes(4), flags: int = 0) -> bytes:
@@ -78,3 +78,39 @@ def test_it_is_asked_for_again_but_not_for_ever(interrupted: int, asked: int, mo
     monkeypatch.setattr(decoder, "_dump", list_links)
     assert Decoder().dump() == ([], [])
     assert len(attempts) == asked
+
+
+def link(index: int, flags: int = 0) -> bytes:
+    return message(NEWLINK, struct.pack("=BxHiII", 0, 1, index, flags, 0) + struct.pack("=HH", 8, 3) + b"eth\0")
+
+
+def address(index: int) -> bytes:
+    return message(NEWADDR, struct.pack("=BBBBI", socket.AF_INET, 24, 0, 0, index) + struct.pack("=HH4s", 8, 2, bytes(4)))
+
+
+def test_what_was_said_of_a_device_is_forgotten_with_it() -> None:
+    """On a node where pods come and go every index is new; what is remembered of them would be megabytes."""
+    here = Decoder()
+    for index in range(1, 1000):
+        assert (here.link(link(index)).index, here.address(address(index)).index) == (index, index)
+        here.forget(index)
+    assert not here.remembered
+    assert here.link(link(7)) is here.link(link(7)), "but it is decoded once"
+    assert here.address(address(7)) is here.address(address(7))
+
+
+def test_of_one_device_not_everything_is_remembered() -> None:
+    here = Decoder()
+    for flags in range(3 * decoder._KNOWN):
+        here.link(link(7, flags))
+    assert here.remembered <= decoder._KNOWN
+
+
+def test_a_list_forgets_what_is_not_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded while the kernel said that it went: nobody says so again."""
+    here = Decoder()
+    here.link(link(7))
+    here.address(address(7))
+    monkeypatch.setattr(decoder, "_dump", lambda _kernel, kind, _body: decoder._Listed([link(8)] if kind == decoder._GETLINK else []))
+    here.dump()
+    assert here.remembered == 1

@@ -234,6 +234,7 @@ class Netlink:
             return self.snapshot.drop_address(self._decoder.address(message))
         index, flags = _LINK_INDEX_AND_FLAGS.unpack_from(message, _HEADER.size)
         if kind == _DELLINK:
+            self._decoder.forget(index)
             return self.snapshot.drop_link(index)
         if kind != _NEWLINK:
             return None
