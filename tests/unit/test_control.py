@@ -365,3 +365,17 @@ async def test_nothing_is_logged_for_ordinary_clients(tmp_path: Path, caplog: py
         await client.ask(command="watch")
     assert caplog.records == []
     assert os.listdir(tmp_path / "run") == []
+
+
+async def test_who_reads_late_and_says_no_more_gets_whole_answers(tmp_path: Path) -> None:
+    """``printf ... | nc -N -U``: the end of the requests is there before the first answer has been read."""
+    daemon = FakeDaemon(*(group_status(f"group-{number}") for number in range(300)))
+    path = tmp_path / "run" / "control.sock"
+    async with opened(path, daemon):
+        reader, writer = await asyncio.open_unix_connection(path, limit=1)
+        writer.write(b'{"command":"status"}\n' * 3)
+        writer.write_eof()
+        await asyncio.sleep(0.1)
+        answers = (await asyncio.wait_for(reader.read(), DEADLINE_S)).splitlines()
+        writer.transport.abort()
+    assert [json.loads(answer)["result"] for answer in answers] == [daemon.document] * 3

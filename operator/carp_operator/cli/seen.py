@@ -117,6 +117,11 @@ class Snapshot:
         return next((group for group in self.groups if group.name == name), None)
 
 
+def _text(entry: Mapping[str, Any], name: str, otherwise: str = "") -> str:
+    """A text, whatever another version or a hand has written there."""
+    return str(entry.get(name) or otherwise)
+
+
 def see_group(body: Mapping[str, Any]) -> GroupSeen:
     """The group in an object of the API server; raises BadObject."""
     try:
@@ -132,55 +137,55 @@ def _see_group(body: Mapping[str, Any]) -> GroupSeen:
     mode = Mode(authentication.get("mode", "Strict"))
     return GroupSeen(
         name=metadata["name"],
-        created=metadata.get("creationTimestamp") or "",
+        created=_text(metadata, "creationTimestamp"),
         generation=int(metadata.get("generation") or 0),
         observed_generation=int(status.get("observedGeneration") or 0),
         addresses=tuple(map(str, status.get("addresses") or spec.get("addresses") or ())),
         vhid=status.get("vhid", spec.get("vhid")),
-        interval=status.get("interval") or spec.get("advertisementInterval") or format_duration_s(DEFAULT_INTERVAL_S[mode]),
+        interval=_text(status, "interval") or _text(spec, "advertisementInterval", format_duration_s(DEFAULT_INTERVAL_S[mode])),
         mode=mode,
         dialect=Dialect(authentication.get("dialect", "Common")),
         virtual_mac=bool(spec.get("virtualMAC", True)),
         peer_mode=PeerMode((spec.get("peers") or {}).get("mode", "Multicast")),
         preempts=bool((spec.get("preemption") or {}).get("enabled")),
         keeps_on_cordon=spec.get("onCordon") == "Keep",
-        secret=(authentication.get("secretRef") or {}).get("name", ""),
-        health_checks=tuple(check["name"] for check in spec.get("healthChecks") or ()),
-        master=master.get("node", ""),
-        since=master.get("since", ""),
-        interface=master.get("interface", ""),
-        next=status.get("next", ""),
+        secret=_text(authentication.get("secretRef") or {}, "name"),
+        health_checks=tuple(str(check["name"]) for check in spec.get("healthChecks") or ()),
+        master=_text(master, "node"),
+        since=_text(master, "since"),
+        interface=_text(master, "interface"),
+        next=_text(status, "next"),
         transitions=int(status.get("transitions") or 0),
         member_count=int(status.get("memberCount") or 0),
         ready_count=int(status.get("readyCount") or 0),
         members=members,
-        conditions={entry["type"]: _see_condition(entry) for entry in status.get("conditions") or ()},
+        conditions={str(entry["type"]): _see_condition(entry) for entry in status.get("conditions") or ()},
     )
 
 
 def _see_condition(entry: Mapping[str, Any]) -> ConditionSeen:
     return ConditionSeen(
-        type=entry["type"],
-        status=entry.get("status", "Unknown"),
-        reason=entry.get("reason", ""),
-        message=entry.get("message", ""),
-        since=entry.get("lastTransitionTime", ""),
+        type=str(entry["type"]),
+        status=_text(entry, "status", "Unknown"),
+        reason=_text(entry, "reason"),
+        message=_text(entry, "message"),
+        since=_text(entry, "lastTransitionTime"),
     )
 
 
 def _see_member(entry: Mapping[str, Any]) -> MemberSeen:
     advskew = int(entry.get("advskew") or 0)
     return MemberSeen(
-        node=entry["node"],
-        state=entry.get("state", "Unknown"),
+        node=str(entry["node"]),
+        state=_text(entry, "state", "Unknown"),
         ready=bool(entry.get("ready")),
         priority=int(entry.get("priority", 255 - advskew)),
         advskew=advskew,
         demotion=int(entry.get("demotion") or 0),
-        interface=entry.get("interface", ""),
-        since=entry.get("since", ""),
-        reason=entry.get("reason", ""),
-        message=entry.get("message", ""),
+        interface=_text(entry, "interface"),
+        since=_text(entry, "since"),
+        reason=_text(entry, "reason"),
+        message=_text(entry, "message"),
     )
 
 
@@ -188,9 +193,9 @@ def read_event(body: Mapping[str, Any]) -> EventSeen:
     """An Event of events.k8s.io/v1."""
     metadata = body.get("metadata") or {}
     return EventSeen(
-        time=body.get("eventTime") or body.get("deprecatedLastTimestamp") or metadata.get("creationTimestamp") or "",
-        reason=body.get("reason") or "",
-        note=body.get("note") or "",
+        time=_text(body, "eventTime") or _text(body, "deprecatedLastTimestamp") or _text(metadata, "creationTimestamp"),
+        reason=_text(body, "reason"),
+        note=_text(body, "note"),
         warning=body.get("type") == "Warning",
     )
 

@@ -219,6 +219,7 @@ class ControlSocket:
             writer.close()
             return
         self._clients[task] = writer
+        writer.transport.set_write_buffer_limits(0)  # an answer is given when the kernel has all of it: what is left at the end is dropped
         try:
             await self._converse(reader, writer)
         except (OSError, TimeoutError):
