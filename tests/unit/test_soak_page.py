@@ -54,7 +54,7 @@ def test_the_page_names_what_grew_and_nothing_else() -> None:
     assert [one.figure for one in slopes(grown) if not one.flat] == ["fds"]
     said = page(grown)
     assert f"Figures that grew: **a: file descriptors**, of {len(PROCESS) + len(KERNEL)}." in said
-    assert "| a | file descriptors | 39 | 99 | 39 | 99 | +100.0 ± 0.0 | **grew** |" in said
+    assert "| a | file descriptors | 19 | 99 | 19 | 99 | +100.0 ± 0.0 | **grew** |" in said
     assert "60 minutes, 1000 failovers, 3 faults" in said
     assert "<polyline" in picture(grown)
 
