@@ -100,7 +100,7 @@ clean: ## remove everything that the other targets made
 	@find operator sidecar tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 programs:
-	@tests/setup.sh programs ip unshare tc ping tcpdump nft ps ucarp keepalived promtool \
+	@tests/setup.sh programs ip unshare tc ping tcpdump nft ps mkfs.ext4 ucarp keepalived promtool \
 		buildah mmdebstrap catatonit containerd runc /usr/lib/cni/ptp
 
 $(VENV)/.base: requirements.lock tests/setup.sh

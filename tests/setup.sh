@@ -30,6 +30,7 @@ package_of() {
         ping) echo iputils-ping ;;
         nft) echo nftables ;;
         ps) echo procps ;;
+        mkfs.ext4) echo e2fsprogs ;;
         promtool) echo prometheus ;;
         *) echo "$1" ;;
     esac

@@ -32,7 +32,8 @@ Each has inputs in `tests/fuzz/regressions` or a test beside the code, and is me
 - A program that asked the control socket and closed its side at once (`printf ... | nc -N -U`) lost up to 64 KB of the end of answers that
   it read late.
 - `kubectl carp`: a condition whose reason is no text ended the command with a traceback.
-- (By `make soak`.) What the kernel had said of network devices was remembered after they had gone: up to 3 MB where pods come and go.
+- (By `make soak`.) What the kernel had said of network devices was remembered after they had gone: up to 2.7 MB (2048 links, and
+  as many addresses) where pods come and go.
 - A CarpGroup or CarpNode with a number beyond all bounds: the operator raised OverflowError instead of refusing the object.
 """
 

@@ -44,7 +44,6 @@ _READ_SIZE = 1 << 18
 _TIMEOUT_S = 2.0
 _IFF_UP, _IFF_RUNNING, _IFF_LOWER_UP = 0x1, 0x40, 0x10000
 
-
 T = TypeVar("T")
 
 
@@ -102,11 +101,6 @@ class Decoder:
         self._links.forget(index)
         self._addresses.forget(index)
 
-    @property
-    def remembered(self) -> int:
-        """How many messages are, of all devices."""
-        return len(self._links) + len(self._addresses)
-
     def _decode_link(self, data: bytes) -> Link:
         message = self._link(data)
         message.decode()
@@ -145,9 +139,6 @@ class _Meanings(Generic[T]):
         self._decode = decode
         self._known: dict[int, dict[bytes, T]] = {}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._known.values()))
-
     def of(self, message: bytes) -> T:
         (index,) = _INDEX.unpack_from(message, _INDEX_PLACE)
         known = self._known.setdefault(index, {})
@@ -162,7 +153,7 @@ class _Meanings(Generic[T]):
         self._known.pop(index, None)
 
     def keep(self, indices: Collection[int]) -> None:
-        """Forget all other devices."""
+        """Forget all other devices: that they went may have been said while nobody could listen, or while they were being listed."""
         for index in self._known.keys() - indices:
             self.forget(index)
 
