@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 READ_SIZE = 1 << 16  # bytes: the size of a pipe
 SEND_BUFFER = 1 << 20  # bytes: the requests of 255 groups go out as one message
@@ -37,7 +37,7 @@ class Will:
 
     __slots__ = ("after_ms", "drop", "farewell", "rest")
 
-    def __init__(self, farewell: tuple[tuple[int, bytes], ...], after_ms: int, drop: bytes, rest: bytes) -> None:
+    def __init__(self, farewell: Sequence[tuple[int, bytes]], after_ms: int, drop: bytes, rest: bytes) -> None:
         self.farewell = farewell
         self.after_ms = after_ms
         self.drop = drop
@@ -89,7 +89,8 @@ def _obey(frame: bytes, estate: _Estate) -> None:
         estate.last = group
     elif kind == _SET:
         after, drop, rest, *farewell = fields
-        frames = tuple((_LENGTH.unpack_from(item)[0], item[_LENGTH.size :]) for item in farewell)
+        # A list: a tuple out of a generator grows to its length, and Python keeps thousands of each length when they are done with.
+        frames = [(_LENGTH.unpack_from(item)[0], item[_LENGTH.size :]) for item in farewell]
         wills[group] = Will(frames, _LENGTH.unpack(after)[0], drop, rest)
     else:
         wills.pop(group, None)
