@@ -55,6 +55,7 @@ class StateDir:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
+        self._file, self._draft = self.path / "state.json", self.path / "state.json.new"
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -80,16 +81,15 @@ class StateDir:
 
         Blocks; call it in a worker thread.
         """
-        target, draft = self.path / "state.json", self.path / "state.json.new"
         try:
-            with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
+            with open(os.open(self._draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(state)))
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(target)
+            self._draft.replace(self._file)
             self._sync()
         except OSError as error:
-            sentence = f"{target} was not written: {error.strerror}; make room or mend the permissions, the election goes on without it"
+            sentence = f"{self._file} was not written: {error.strerror}; make room or mend the permissions, the election goes on without it"
             log_event(_log, logging.ERROR, sentence)
             return sentence
         return None
@@ -106,7 +106,7 @@ class StateDir:
             os.close(folder)
 
     def _read(self) -> State | None:
-        place = self.path / "state.json"
+        place = self._file
         try:
             with open(place, "rb") as file:
                 return _decode(json.loads(file.read(_MAX_BYTES)))
