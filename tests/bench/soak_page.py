@@ -1,6 +1,6 @@
 """What a soak says: slopes with their bounds, a page for people and a picture. Measures nothing."""
 
-__all__ = ["GREW", "Slope", "page", "picture", "slope_of", "slopes"]
+__all__ = ["Slope", "page", "picture", "slope_of", "slopes"]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,6 @@ CONFIDENCE = 0.95
 GROWS_BY_NATURE = ("log_bytes",)
 """A log grows with what happens; how much for each failover is told."""
 DIGESTS = ("sysctls",)
-GREW = "grew"
 FEWEST_SAMPLES = 4
 """With fewer there is no bound, and nothing is said of slopes."""
 
@@ -27,38 +26,24 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """One figure of one member after the warm-up; slope and bound of all of it, and of its second half, make the confidence intervals."""
+    """One figure of one member after the warm-up; ``per_hour`` and ``bound`` make the confidence interval."""
 
     member: str
     figure: str
     values: tuple[float, ...]
-    whole: tuple[float, float]
-    second_half: tuple[float, float]
+    per_hour: float
+    bound: float
 
     @property
     def constant(self) -> bool:
         return len(set(self.values)) == 1
 
     @property
-    def verdict(self) -> str:
-        """What rises and still does in the second half grew: a leak goes on, an allocator comes to its end.
-
-        RSS cannot show it by the whole alone: it never falls, so three pages in an hour and a half look like a slope.
-        """
-        if self.constant:
-            return "constant"
-        if self.figure in GROWS_BY_NATURE:
-            return "by nature"
-        if self.figure in DIGESTS:  # equal or not
-            return GREW
-        if not _rises(self.whole):
-            return "no slope"
-        return GREW if _rises(self.second_half) else "settled"
-
-
-def _rises(slope: tuple[float, float]) -> bool:
-    per_hour, bound = slope
-    return per_hour > bound
+    def flat(self) -> bool:
+        """Whether growth cannot be told from none. A digest has no slope: it is equal or not."""
+        if self.constant or self.figure in GROWS_BY_NATURE:
+            return True
+        return self.figure not in DIGESTS and self.per_hour - self.bound <= 0
 
 
 def slope_of(hours: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -88,15 +73,13 @@ def _t(freedom: float) -> float:
 
 def slopes(document: Document) -> list[Slope]:
     """Every figure of every member that lived from the beginning to the end."""
-    found = []
-    for member, samples in document.get("samples", {}).items():
-        judged = [one for one in samples if one["at_s"] >= WARM_UP * samples[-1]["at_s"]]
-        hours = [one["at_s"] / 3600 for one in judged]
-        half = len(judged) // 2 if len(judged) >= 2 * FEWEST_SAMPLES else 0
-        for figure in (*PROCESS, *KERNEL):
-            values = tuple(one[figure] for one in judged)
-            found.append(Slope(member, figure, values, slope_of(hours, values), slope_of(hours[half:], values[half:])))
-    return found
+    return [
+        Slope(member, figure, tuple(one[figure] for one in judged), *slope_of(hours, [one[figure] for one in judged]))
+        for member, samples in document.get("samples", {}).items()
+        if (judged := [one for one in samples if one["at_s"] >= WARM_UP * samples[-1]["at_s"]])
+        for hours in [[one["at_s"] / 3600 for one in judged]]
+        for figure in (*PROCESS, *KERNEL)
+    ]
 
 
 # ---- the page -------------------------------------------------------------------------------------------------
@@ -114,9 +97,8 @@ JUDGED = """\
 
 First, last, least and most after the warm-up, which is the first {warm_up:.0%} of the run: caches and pools fill. *Per hour*: the slope of
 a line of least squares with its {confidence:.0%} bound, in which samples that are alike count as fewer. *No slope*: the bound holds zero.
-*Settled*: it rose, but no more in the second half. *Grew*: in the second half, too; a leak of 200 KB in the run is found in 100 of 100
-simulated runs, one of 52 KB in 70. *Constant*: equal in every sample. A log grows by nature. The digest of sysctls is shown only if it
-changed. PSS has a share of the libraries in it, so it also moves when other Python processes of the machine start and end.
+*Constant*: equal in every sample. A log grows by nature. The digest of sysctls is shown only if it changed. PSS has a share of the
+libraries in it, so it also moves when other Python processes of the machine start and end.
 """
 
 
@@ -127,7 +109,7 @@ def page(document: Document) -> str:
     said = [ABOUT.format(**{"groups": 0, "every_s": 0} | document), *_summary(document, found), ""]
     said += [document["note"], ""] if "note" in document else []
     said += ["![What the long-lived sidecars held](soak.svg)", "", JUDGED.format(warm_up=WARM_UP, confidence=CONFIDENCE)]
-    said += ["| host | what | first | last | least | most | per hour | in the second half | verdict |", "|" + " --- |" * 9]
+    said += ["| host | what | first | last | least | most | per hour | verdict |", "|" + " --- |" * 8]
     said += [_row(one) for one in found if one.figure not in DIGESTS or not one.constant]
     said += ["", "## What happened", "", "| fault | times |", "| --- | --- |"]
     said += [f"| {name} | {times} |" for name, times in document.get("steps", {}).items()]
@@ -137,14 +119,14 @@ def page(document: Document) -> str:
 
 
 def _summary(document: Document, found: Sequence[Slope]) -> Iterator[str]:
-    grown, settled = ([f"{one.member}: {_name(one.figure)}" for one in found if one.verdict == verdict] for verdict in (GREW, "settled"))
+    grown = [f"{one.member}: {_name(one.figure)}" for one in found if not one.flat]
     minutes = document.get("seconds", 0) / 60
     yield f"- **{minutes:.0f} minutes, {document.get('failovers', 0)} failovers, {sum(document.get('steps', {}).values())} faults.**"
-    yield f"- Figures that grew: **{', '.join(grown) or 'none'}**, of {len(found)}. That rose and settled: {', '.join(settled) or 'none'}."
+    yield f"- Figures that grew: **{', '.join(grown) or 'none'}**, of {len(found)}."
     for figure in ("rss_kb", "pss_kb"):
-        widest = max((one for one in found if one.figure == figure), key=lambda one: sum(one.whole), default=None)
+        widest = max((one for one in found if one.figure == figure), key=lambda one: one.per_hour + one.bound, default=None)
         if widest:
-            yield f"- {_name(figure)} of the worst host: {_rate(widest.whole)} an hour ({widest.member})."
+            yield f"- {_name(figure)} of the worst host: {_rate(widest)} an hour ({widest.member})."
     unsettled = document.get("unsettled", ())
     yield f"- Faults after which a group had no single master within a minute: **{len(unsettled)}**."
     for one in unsettled:
@@ -159,15 +141,19 @@ def _name(figure: str) -> str:
     return (PROCESS | KERNEL)[figure]
 
 
-def _rate(slope: tuple[float, float]) -> str:
-    return "0" if slope == (0.0, 0.0) else "{:+.1f} ± {:.1f}".format(*slope)
+def _rate(one: Slope) -> str:
+    return f"{one.per_hour:+.1f} ± {one.bound:.1f}"
 
 
 def _row(one: Slope) -> str:
-    verdict = f"**{GREW}**" if one.verdict == GREW else one.verdict
+    if one.constant:
+        verdict, rate = "constant", "0"
+    elif one.figure in GROWS_BY_NATURE:
+        verdict, rate = "by nature", f"{one.per_hour:+.0f}"
+    else:
+        verdict, rate = ("no slope" if one.flat else "**grew**"), _rate(one)
     values = (one.values[0], one.values[-1], min(one.values), max(one.values))
-    cells = (one.member, _name(one.figure), *(f"{value:g}" for value in values), _rate(one.whole), _rate(one.second_half), verdict)
-    return f"| {' | '.join(cells)} |"
+    return f"| {one.member} | {_name(one.figure)} | {' | '.join(f'{value:g}' for value in values)} | {rate} | {verdict} |"
 
 
 # ---- the picture ----------------------------------------------------------------------------------------------
