@@ -176,7 +176,7 @@ def guardian(data: bytes) -> None:
     assert found.keys() == expected.keys()
     for name_bytes, one in found.items():
         other = expected[name_bytes]
-        assert (one.farewell, one.after_ms, one.drop, one.rest) == (other.farewell, other.after_ms, other.drop, other.rest)
+        assert (*one.farewell, one.after_ms, one.drop, one.rest) == (*other.farewell, other.after_ms, other.drop, other.rest)
 
 
 def _through_a_pipe(stream: bytes) -> dict[bytes, Will]:

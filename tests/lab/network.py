@@ -185,6 +185,7 @@ class Lab:
             f"link set {device} master {segment.bridge} up",
         )
         host.namespace.sysctl(f"net.ipv6.conf.{interface}.accept_dad", 0)
+        host.namespace.sysctl(f"net.ipv6.conf.{interface}.router_solicitations", 0)  # else kernels ask for one now and then, for ever
         host.namespace.ip(f"link set {interface} up", *(f"addr add {address} dev {interface}" for address in addresses))
         host.ports.append(port)
         return port
