@@ -1,6 +1,8 @@
 """What runs beside what in the life of a sidecar: its start, its stop, and a reload that comes in the middle of either."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -168,3 +170,24 @@ async def test_a_reload_that_hangs_holds_no_stop_up(state_dir: StateDir, monkeyp
     daemon.go.set()
     async with daemon._reloading, asyncio.timeout(DEADLINE_S):
         await daemon.stop()
+
+
+async def test_garbage_in_cycles_waits_for_seconds(state_dir: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python alone may leave it for hours: its collector looks at what is old only when there is a quarter more of it."""
+
+    class Connection:
+        def __init__(self) -> None:
+            self.self = self
+
+    monkeypatch.setattr(module, "_COLLECT_S", 0.02)
+    daemon = Slow(state_dir, monkeypatch)
+    daemon.go.set()
+    await daemon.start()
+    gc.disable()
+    try:
+        freed = asyncio.Event()
+        weakref.finalize(Connection(), freed.set)
+        await asyncio.wait_for(freed.wait(), DEADLINE_S)
+    finally:
+        gc.enable()
+    await daemon.stop()
