@@ -47,8 +47,8 @@ _SETTLE_S = 1.0
 """What is not needed for an election (metrics) begins this long after the start."""
 _TELL_S = 60.0
 _COLLECT_S = 5.0
-"""Connections of asyncio and groups that were replaced are garbage in cycles. Left for a minute it was 2400 blocks of memory (measured,
-with a client that asks ten times a second), and the heap rises to the most that ever lay there."""
+"""Connections of asyncio and groups that were replaced are garbage in cycles. When it was left for up to a minute, 2400 blocks of memory
+were found in it (measured, with a client that asks ten times a second), and the heap rises to the most that ever lay there."""
 _HOOK_GRACE_S = 2.0
 _RELOAD_GRACE_S = 5.0
 """A stop does not wait longer for a reload, which may hang with the disk that its files are on."""
