@@ -14,6 +14,7 @@ from lab.sidecar import Sidecar
 PROCESS = {
     "rss_kb": "memory, RSS, KB",
     "pss_kb": "memory, PSS, KB",
+    "heap_kb": "heap of the C library, mapped, KB",
     "fds": "file descriptors",
     "threads": "threads",
     "guardian_rss_kb": "guardian: RSS, KB",
@@ -65,6 +66,7 @@ def sample(member: Sidecar) -> dict[str, Any]:
     return {
         "rss_kb": member.memory_kb(),
         "pss_kb": _kb(f"/proc/{pid}/smaps_rollup", "Pss:"),
+        "heap_kb": _heap_kb(pid),
         **{name: min(look[name] for look in looks) for name in looks[0]},
         "guardian_rss_kb": _kb(f"/proc/{guardian}/status", "VmRSS:"),
         "guardian_fds": len(os.listdir(f"/proc/{guardian}/fd")),
@@ -96,6 +98,13 @@ def _look(member: Sidecar) -> dict[str, int]:
 
 def _kb(path: str, name: str) -> int:
     return next(int(line.split()[1]) for line in Path(path).read_text().splitlines() if line.startswith(name))
+
+
+def _heap_kb(pid: int) -> int:
+    """As far as pages of the heap can be touched: where memory that is used comes and goes, RSS rises up to here and no further."""
+    heap = next(line.split()[0] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith("[heap]"))
+    first, end = (int(address, 16) for address in heap.split("-"))
+    return (end - first) // 1024
 
 
 def _rows(pid: int, name: str, header: int = 1) -> Iterator[list[str]]:

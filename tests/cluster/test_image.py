@@ -26,6 +26,7 @@ from lab.manifests import carp_group
 from lab.namespace import wait_until
 from lab.operator_process import NAMESPACE, Operator
 from lab.sbom import bill_of_materials
+from lab.sidecar import MALLOC
 from lab.stub_agents import StubAgents
 
 __all__ = ["control_plane", "crds", "shared_control_plane"]
@@ -72,7 +73,8 @@ def test_the_configuration_starts_a_sidecar_and_says_what_it_is(image: ImageRoot
     assert image.config["Entrypoint"] == ["carp-sidecar"]
     assert image.config["Cmd"] == ["run"]
     assert not image.config.get("User")
-    assert {entry.partition("=")[0] for entry in image.config["Env"]} == {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+    names = {entry.partition("=")[0] for entry in image.config["Env"]}
+    assert names == {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", *MALLOC}
     labels = {name: text for name, text in image.config["Labels"].items() if name.startswith("org.opencontainers.image.")}
     assert labels == {
         "org.opencontainers.image.title": "kubecarp",
