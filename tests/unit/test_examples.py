@@ -16,6 +16,7 @@ import yaml
 from carp_protocol.config import DEFAULT_CONTROL_SOCKET, DEFAULT_STATE_DIR, GroupConfig, SidecarConfig
 from carp_sidecar import __version__
 from carp_sidecar.source import DEFAULT_PATH, load
+from lab.sidecar import MALLOC
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -70,6 +71,12 @@ def test_check_finds_nothing_wrong(example: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "carp_sidecar", "check", str(with_key(example, tmp_path))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_unit_gives_the_heap_the_settings_of_the_image() -> None:
+    """And of the lab, where every figure is measured."""
+    (environment,) = unit()["Environment"]
+    assert set(environment.split()) == {f"{name}={value}" for name, value in MALLOC.items()}
 
 
 def test_each_router_is_best_for_one_network(tmp_path: Path) -> None:
