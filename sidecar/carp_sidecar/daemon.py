@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -316,6 +317,7 @@ class Daemon:
             },
             "gate": {"table": self._gate.table, "problem": self._gate.problem, "rebuilt": self._gate.rebuilt},
             "loop_lateness_s": round(self._lateness_s, 6),
+            "memory_blocks": sys.getallocatedblocks(),
             "interfaces": interfaces(self._netlink.snapshot),
             "groups": [group_status(runner, self._netlink.snapshot, now) for runner in runners],
         }

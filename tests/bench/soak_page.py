@@ -160,7 +160,7 @@ def _row(one: Slope) -> str:
 
 WIDTH, LEFT, RIGHT, TOP, PANEL, GAP = 860, 90, 20, 46, 110, 34
 COLOURS = ("#0b7285", "#e8590c", "#9c36b5", "#2b8a3e", "#3bc9db", "#c92a2a")
-PANELS = ("rss_kb", "pss_kb", "fds", "threads", "guardian_rss_kb", "sockets", "addresses", "memberships")
+PANELS = ("rss_kb", "pss_kb", "blocks", "fds", "threads", "guardian_rss_kb", "sockets", "addresses", "memberships")
 _STYLE = """\
 <style>
 text { font: 12px system-ui, sans-serif; fill: #343a40 }

@@ -15,6 +15,7 @@ PROCESS = {
     "rss_kb": "memory, RSS, KB",
     "pss_kb": "memory, PSS, KB",
     "heap_kb": "heap of the C library, mapped, KB",
+    "blocks": "blocks of memory that Python holds",
     "fds": "file descriptors",
     "threads": "threads",
     "guardian_rss_kb": "guardian: RSS, KB",
@@ -86,6 +87,7 @@ def _look(member: Sidecar) -> dict[str, int]:
     """What is more for an instant while a check, a hook or a request runs; of several looks the least counts."""
     pid = member.pid
     return {
+        "blocks": member.status()["memory_blocks"],
         "fds": len(os.listdir(f"/proc/{pid}/fd")),
         "threads": len(os.listdir(f"/proc/{pid}/task")),
         "netlink_queue_bytes": sum(int(row[4]) for row in _rows(pid, "netlink")),

@@ -62,6 +62,7 @@ def status_document(*groups: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "config": {"path": "/etc/kubecarp/sidecar.toml", "generation": 4, "loaded": "2026-03-01T11:59:00Z", "problems": []},
         "gate": {"table": "kubecarp-dbb834f8", "problem": "", "rebuilt": 0},
         "loop_lateness_s": 0.001,
+        "memory_blocks": 141_210,
         "interfaces": [{"name": "vmx0", "state": "up", "addresses": ["172.27.27.3/27"]}],
         "groups": list(groups),
     } | fields

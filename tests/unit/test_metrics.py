@@ -55,6 +55,7 @@ def test_values() -> None:
     assert got[key("carp_health_check_passing", group="intranet", check="web")] == 1
     assert got[key("carp_health_check_passing", group="intranet", check="dns")] == 0
     assert got[key("carp_config_generation")] == 4
+    assert got[key("carp_memory_blocks")] == 141_210
 
 
 def test_the_age_of_an_advert_is_about_another_master() -> None:

@@ -165,6 +165,8 @@ class _StatusCollector(Collector):
         yield GaugeMetricFamily("carp_config_generation", "Generation of the running configuration.", config["generation"])
         problems = "Problems of the newest configuration, which was refused; 0: it runs."
         yield GaugeMetricFamily("carp_config_problems", problems, len(config["problems"]))
+        text = "Blocks of memory that Python holds; a leak raises it without end."
+        yield GaugeMetricFamily("carp_memory_blocks", text, self._status["memory_blocks"])
         late = self._measurements.loop_lateness
         text = "How late the event loop woke after its deadlines."
         yield HistogramMetricFamily("carp_loop_lateness_seconds", text, late.cumulative(), late.total)
