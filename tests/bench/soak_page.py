@@ -59,7 +59,7 @@ def slope_of(hours: Sequence[float], values: Sequence[float]) -> tuple[float, fl
     rest = [value - level - slope * (at - middle) for at, value in zip(hours, values, strict=True)]
     squares = sum(one * one for one in rest)
     alike = sum(one * other for one, other in pairwise(rest)) / squares if squares else 0.0
-    alike = min(max(alike, 0.0), 0.95)
+    alike = max(alike, 0.0)
     freedom = max(2.0, len(values) * (1 - alike) / (1 + alike) - 2)
     error = math.sqrt(squares / freedom / spread)
     return slope, error * _t(freedom)
