@@ -98,7 +98,8 @@ JUDGED = """\
 First, last, least and most after the warm-up, which is the first {warm_up:.0%} of the run: caches and pools fill. *Per hour*: the slope of
 a line of least squares with its {confidence:.0%} bound, in which samples that are alike count as fewer. *No slope*: the bound holds zero.
 *Constant*: equal in every sample. A log grows by nature. The digest of sysctls is shown only if it changed. PSS has a share of the
-libraries in it, so it also moves when other Python processes of the machine start and end.
+libraries in it, so it also moves when other Python processes of the machine start and end. What is held shows in the blocks of Python;
+RSS also rises when a page of the heap is touched for the first time, up to what is mapped of it.
 """
 
 
@@ -123,7 +124,7 @@ def _summary(document: Document, found: Sequence[Slope]) -> Iterator[str]:
     minutes = document.get("seconds", 0) / 60
     yield f"- **{minutes:.0f} minutes, {document.get('failovers', 0)} failovers, {sum(document.get('steps', {}).values())} faults.**"
     yield f"- Figures that grew: **{', '.join(grown) or 'none'}**, of {len(found)}."
-    for figure in ("rss_kb", "pss_kb"):
+    for figure in ("rss_kb", "pss_kb", "blocks"):
         widest = max((one for one in found if one.figure == figure), key=lambda one: one.per_hour + one.bound, default=None)
         if widest:
             yield f"- {_name(figure)} of the worst host: {_rate(widest)} an hour ({widest.member})."
