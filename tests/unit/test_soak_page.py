@@ -28,7 +28,7 @@ def test_growth_is_found_and_lies_within_its_bound(seed: int) -> None:
     assert slope == pytest.approx(1000, abs=2 * bound)
 
 
-@pytest.mark.parametrize(("samples", "stick"), [(100, 0.0), (100, 0.8), (900, 0.97), (900, 0.99)])
+@pytest.mark.parametrize("samples, stick", [(100, 0.0), (100, 0.8), (900, 0.97), (900, 0.99)])
 def test_what_only_jumps_about_grows_in_few_of_many_runs(samples: int, stick: float) -> None:
     """Two and a half of a hundred are expected to look as if they grew, also when noise sticks, and however often it is looked at."""
     hours = [number / samples for number in range(samples)]
