@@ -4,6 +4,7 @@ import ctypes.util
 import functools
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Generator
 
@@ -21,6 +22,9 @@ settings.load_profile("default")
 
 # Debian leaves the sbin folders, where ucarp, keepalived and nft are, out of the PATH of an ordinary user.
 os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+# The background of a shell ignores it, and every program that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache
