@@ -36,9 +36,8 @@ VIP4 = "10.77.0.100"
 VIP6 = "fd77::64"
 SOURCES = Path(__file__).resolve().parents[2] / "sidecar"
 PROGRAM = [sys.executable, "-m", "carp_sidecar"]
-MALLOC = {
-    "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=65536:glibc.malloc.trim_threshold=65536"
-}
+_HEAP = ("arena_max=1", "tcache_count=0", "mmap_threshold=65536", "trim_threshold=65536")
+MALLOC = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{setting}" for setting in _HEAP)}
 """As in the Dockerfile, where it is said why."""
 ENVIRONMENT = {"PYTHONPATH": str(SOURCES)} | MALLOC
 KEY = "9f" * 32
