@@ -89,7 +89,7 @@ ABOUT = """\
 
 {hosts} hosts with {groups} groups each: virtual and physical MAC, IPv4, IPv6 and both, one of them Compatible, one with a check and a hook;
 one fault every {every_s:g} s. The last host's sidecar is stopped and killed and started again. Those of the others never restart: their
-failovers come from handovers, demotions, links that go down, reloads and rotations of keys. At the end of each cycle of faults, when every
+failovers come from handovers, demotions, links that go down, reloads and rotations of keys. At the end of a cycle of faults, when every
 group is back on its best member, is written down what each of them holds. `make soak` makes this page anew.
 """
 JUDGED = """\
