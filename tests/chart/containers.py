@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab.kube_client import Json
-from lab.namespace import Namespace
+from lab.namespace import LabError, Namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = f"{ROOT / 'operator'}:{ROOT / 'sidecar'}"
@@ -50,7 +50,9 @@ class Container:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> "Container":
-        """Start it."""
+        """Start it. Raises LabError where its user could not read the programs."""
+        if closed := next((folder for folder in (ROOT, *ROOT.parents) if not folder.stat().st_mode & 0o001), None):
+            raise LabError(f"{closed}: other users may not enter it, as those of the chart's containers are; put the checkout elsewhere")
         mounts = [part for mount in self.spec.get("volumeMounts", []) for part in (str(self._folders[mount["name"]]), mount["mountPath"])]
         argv = ["unshare", "--mount", "sh", "-ec", _SCRIPT, "sh", *mounts, "--", *self._user(), *self._command()]
         environment = {"PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1"} | self._environment()
