@@ -46,8 +46,8 @@ LABEL org.opencontainers.image.title="kubecarp" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/opt/kubecarp/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # Python's threads take turns anyway: a heap for each of them would be 0.9 MB more in the sidecar, and what each keeps back for itself
-# fills for hours (0.6 MB of heap, seven threads). Large buffers come from the kernel and go back to it: in the heap, where they are cut
-# down to the few bytes that came, they leave holes (0.3 MB).
+# fills for an hour and more (0.6 MB of heap, seven threads). Large buffers come from the kernel and go back to it: in the heap, where they are cut
+# down to the few bytes that came, they leave holes (0.3 MB of what is mapped).
 ENV GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=65536:glibc.malloc.trim_threshold=65536
 # The sidecar needs uid 0 for its two capabilities; operator and agent run with any other: the image names no user.
 ENTRYPOINT ["carp-sidecar"]

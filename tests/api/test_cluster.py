@@ -9,6 +9,7 @@ import pytest
 from lab.cluster import Cluster, KubeMember
 from lab.control_plane import ControlPlane
 from lab.groups import EVENT, GROUP, SECRET, entries, ready, reasons_of_events, wait_condition
+from lab.kube_client import Json
 from lab.manifests import carp_group, condition
 from lab.namespace import wait_until
 from lab.network import Lab
@@ -32,11 +33,12 @@ def cluster(control_plane: ControlPlane, lab: Lab) -> Iterator[Cluster]:
 def master_of(cluster: Cluster, name: str = "web") -> KubeMember:
     """The node that the status names and that says so itself; on a busy machine a second one may be master for some milliseconds."""
 
-    def agreed() -> KubeMember | None:
-        node = cluster.api.get(GROUP, name)["status"].get("master", {}).get("node")
-        return cluster[node] if node and cluster[node].sidecar.group(name)["state"] == "MASTER" else None
+    def agreed(group: Json) -> bool:
+        state: str = cluster[group["status"]["master"]["node"]].sidecar.group(name)["state"]
+        return state == "MASTER"
 
-    return wait_until(agreed, 15.0, f"{name}: the status names a node that is master")
+    group = cluster.api.wait(GROUP, name, agreed, "names a node that is master")
+    return cluster[group["status"]["master"]["node"]]
 
 
 BUSY_MS = 20.0

@@ -99,7 +99,7 @@ First, last, least and most after the warm-up, which is the first {warm_up:.0%} 
 a line of least squares with its {confidence:.0%} bound, in which samples that are alike count as fewer. *No slope*: the bound holds zero.
 *Constant*: equal in every sample. A log grows by nature. The digest of sysctls is shown only if it changed. PSS has a share of the
 libraries in it, so it also moves when other Python processes of the machine start and end. What is held shows in the blocks of Python;
-RSS also rises when a page of the heap is touched for the first time, up to what is mapped of it.
+RSS also rises when a page that was mapped long ago is touched for the first time.
 """
 
 

@@ -103,7 +103,7 @@ def _kb(path: str, name: str) -> int:
 
 
 def _heap_kb(pid: int) -> int:
-    """As far as pages of the heap can be touched: where memory that is used comes and goes, RSS rises up to here and no further."""
+    """How far the heap reaches: so many of its pages can be touched for the first time. Python's pools for what is small lie elsewhere."""
     heap = next(line.split()[0] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith("[heap]"))
     first, end = (int(address, 16) for address in heap.split("-"))
     return (end - first) // 1024

@@ -43,7 +43,7 @@ def become_root() -> None:
         Path(f"/proc/self/{name}").write_text(content)
 
 
-def wait_until(probe: Callable[[], T | None], timeout_s: float, what: str, every_s: float = 0.01) -> T:
+def wait_until(probe: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.01) -> T:
     """Call ``probe`` until it returns something true and return that; LabError at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not (found := probe()):

@@ -247,7 +247,7 @@ def test_importing_the_endpoints_is_cheap() -> None:
 def test_listening_does_not_load_the_tables_of_all_characters() -> None:
     """0.4 MB for nothing (a sidecar with one group: 32.0 and 31.6 MB); the agent listens the same way."""
     script = """
-import sys, types
+import sys
 from carp_agent.endpoints import Endpoints
 from carp_sidecar.console.webserver import WebServer
 WebServer("127.0.0.1", 0, print)
