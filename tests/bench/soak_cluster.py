@@ -3,7 +3,7 @@
 Measures nothing; ``soak_samples`` looks at what it has become.
 """
 
-__all__ = ["Cluster", "Step"]
+__all__ = ["PROBE_PORT", "Cluster", "Step"]
 
 import time
 from collections import Counter
@@ -14,6 +14,7 @@ from lab.namespace import LabError, wait_until
 from lab.network import Lab
 from lab.sidecar import Sidecar, group
 
+PROBE_PORT = 9112
 RANK_STEP = 16
 """Of advskew, as the operator gives them."""
 SETTLE_TIMEOUT_S = 60.0
@@ -43,7 +44,7 @@ class Cluster:
         for number, key in enumerate(KEYS):
             self._write_key(f"key-{number}", key)
         self._write_key("key-compatible", COMPATIBLE_KEY)
-        self.members = [Sidecar(lab, host, [], probe_port=9112) for host in lab.members()]
+        self.members = [Sidecar(lab, host, [], probe_port=PROBE_PORT) for host in lab.members()]
         *self.survivors, self.mortal = self.members
 
     def _write_key(self, name: str, key: str) -> None:

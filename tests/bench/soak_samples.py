@@ -84,10 +84,12 @@ def _only(pids: Sequence[int]) -> int | None:
 
 
 def _look(member: Sidecar) -> dict[str, int]:
-    """What is more for an instant while a check, a hook or a request runs; of several looks the least counts."""
+    """What is more for an instant while a check, a hook or a request runs; of several looks the least counts.
+
+    The status is asked for last: its connection is closed by the next look.
+    """
     pid = member.pid
     return {
-        "blocks": member.status()["memory_blocks"],
         "fds": len(os.listdir(f"/proc/{pid}/fd")),
         "threads": len(os.listdir(f"/proc/{pid}/task")),
         "netlink_queue_bytes": sum(int(row[4]) for row in _rows(pid, "netlink")),
@@ -95,6 +97,7 @@ def _look(member: Sidecar) -> dict[str, int]:
         "sockets": next(int(row[2]) for row in _rows(pid, "sockstat", header=0) if row[0] == "sockets:"),
         "netlink_sockets": sum(1 for _ in _rows(pid, "netlink")),
         "processes": len(member.host.namespace.processes()),
+        "blocks": member.status()["memory_blocks"],
     }
 
 
