@@ -1,7 +1,12 @@
-"""Histograms of what the sidecar measures about itself, cheap enough for the event loop. Knows no exposition format."""
+"""What the sidecar counts and measures about itself, cheap enough for the event loop. Knows no exposition format.
 
-__all__ = ["Histogram", "Measurements", "Step"]
+Counts stand in arrays: a Python int above 256 is a block of memory of its own, so what a sidecar holds would rise each time that one of
+its many counts gets so far, for hours or days, and look like a leak (unit/test_measurements.py).
+"""
 
+__all__ = ["Histogram", "Measurements", "Step", "Tally"]
+
+from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -15,6 +20,30 @@ _TAKEOVER_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 """From one netlink send (about 1 ms) to a host whose kernel is busy with 255 groups."""
 
 
+class Tally:
+    """How often each of a few names was counted."""
+
+    __slots__ = ("_counts", "_places")
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._counts = array("Q")
+
+    def count(self, name: str) -> None:
+        """Once more."""
+        place = self._places.setdefault(name, len(self._counts))
+        if place == len(self._counts):
+            self._counts.append(0)
+        self._counts[place] += 1
+
+    def as_dict(self) -> dict[str, int]:
+        """By name, in the order in which they were first counted."""
+        return dict(zip(self._places, self._counts, strict=True))
+
+    def total(self) -> int:
+        return sum(self._counts)
+
+
 class Histogram:
     """Counts of observations per upper bound, in seconds."""
 
@@ -22,7 +51,7 @@ class Histogram:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
+        self._counts = array("Q", [0] * (len(bounds) + 1))
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
@@ -41,7 +70,7 @@ class Histogram:
     def copy(self) -> "Histogram":
         """A snapshot that another thread may read."""
         other = Histogram(self._bounds)
-        other._counts = list(self._counts)
+        other._counts = self._counts[:]
         other.total = self.total
         return other
 

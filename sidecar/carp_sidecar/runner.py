@@ -9,7 +9,6 @@ __all__ = ["FENCE", "Runner"]
 import asyncio
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -45,6 +44,7 @@ from carp_sidecar.kernel.links import Address, Link
 from carp_sidecar.kernel.vip import AddressPlan, Missing, choose_interface, moves, refusal
 from carp_sidecar.logs import log_event
 from carp_sidecar.losses import Losses
+from carp_sidecar.measurements import Tally
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
 from carp_sidecar.wire.sockets import WireFailed
@@ -73,8 +73,8 @@ class Runner:
         self.waiting_for = "the interface is being looked for"
         self.sent = 0
         self.received = 0
-        self.rejected: Counter[str] = Counter()
-        self.transitions: Counter[Reason] = Counter()
+        self.rejected = Tally()
+        self.transitions = Tally()
         self.split_brains = 0
         self.address_conflicts = 0
         self.health = HealthChecker(self._on_health)
@@ -422,7 +422,7 @@ class Runner:
 
     def _state_changed(self, change: StateChanged) -> None:
         self._latest = change.reason
-        self.transitions[change.reason] += 1
+        self.transitions.count(change.reason.value)
         if change.new is State.MASTER:
             self.arrival.decided()
             if change.old is State.BACKUP:
@@ -474,7 +474,7 @@ class Runner:
         return self._segment.wire.send(frame) if self._segment else False
 
     def _count_rejected(self, effect: PacketRejected) -> None:
-        self.rejected[effect.reason] += 1
+        self.rejected.count(effect.reason)
         told = {"group": self.config.name, "reason": effect.reason, "source": effect.source, "detail": effect.detail}
         self._services.rejected.record(interface=self.link.name if self.link else None, **told)
 
