@@ -1,6 +1,6 @@
 """What a host and its sidecar hold at one moment: memory, descriptors, sockets, queues, and objects of the kernel."""
 
-__all__ = ["KERNEL", "PROCESS", "sample"]
+__all__ = ["KERNEL", "PROCESS", "net_rows", "sample"]
 
 import os
 import time
@@ -71,7 +71,7 @@ def sample(member: Sidecar) -> dict[str, Any]:
         **{name: min(look[name] for look in looks) for name in looks[0]},
         "guardian_rss_kb": _kb(f"/proc/{guardian}/status", "VmRSS:"),
         "guardian_fds": len(os.listdir(f"/proc/{guardian}/fd")),
-        "netlink_drops": sum(int(row[8]) for row in _rows(pid, "netlink")),
+        "netlink_drops": sum(int(row[8]) for row in net_rows(pid, "netlink")),
         "log_bytes": member.log_path.stat().st_size,
         "state_bytes": (member.state_dir / "state.json").stat().st_size,
         "memberships": _memberships(pid, member.host.port().interface),
@@ -92,10 +92,10 @@ def _look(member: Sidecar) -> dict[str, int]:
     return {
         "fds": len(os.listdir(f"/proc/{pid}/fd")),
         "threads": len(os.listdir(f"/proc/{pid}/task")),
-        "netlink_queue_bytes": sum(int(row[4]) for row in _rows(pid, "netlink")),
+        "netlink_queue_bytes": sum(int(row[4]) for row in net_rows(pid, "netlink")),
         "packet_queue_bytes": _packet_queues(pid),
-        "sockets": next(int(row[2]) for row in _rows(pid, "sockstat", header=0) if row[0] == "sockets:"),
-        "netlink_sockets": sum(1 for _ in _rows(pid, "netlink")),
+        "sockets": next(int(row[2]) for row in net_rows(pid, "sockstat", header=0) if row[0] == "sockets:"),
+        "netlink_sockets": sum(1 for _ in net_rows(pid, "netlink")),
         "processes": len(member.host.namespace.processes()),
         "blocks": member.status()["memory_blocks"],
     }
@@ -112,15 +112,16 @@ def _heap_kb(pid: int) -> int:
     return (end - first) // 1024
 
 
-def _rows(pid: int, name: str, header: int = 1) -> Iterator[list[str]]:
+def net_rows(pid: int, name: str, header: int = 1) -> Iterator[list[str]]:
+    """The words of each line of a table of /proc/net, as the process sees it."""
     for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[header:]:
         yield line.split()
 
 
 def _memberships(pid: int, interface: str) -> int:
     """How many times groups have been joined on the interface, by the kernel or a socket; what macvlans join ends with them."""
-    joined, device = sum(int(row[3]) for row in _rows(pid, "igmp6", header=0) if row[1] == interface), ""
-    for row in _rows(pid, "igmp"):
+    joined, device = sum(int(row[3]) for row in net_rows(pid, "igmp6", header=0) if row[1] == interface), ""
+    for row in net_rows(pid, "igmp"):
         if row[0].isdigit() and len(row) > 3 and ":" in row:
             device = row[1]
         elif device == interface:
@@ -130,7 +131,7 @@ def _memberships(pid: int, interface: str) -> int:
 
 def _packet_queues(pid: int) -> int:
     """Bytes that the sidecar's packet, UDP and raw sockets have received or are sending."""
-    queued = sum(int(row[6]) for row in _rows(pid, "packet"))
+    queued = sum(int(row[6]) for row in net_rows(pid, "packet"))
     for name in ("udp", "udp6", "raw", "raw6"):
-        queued += sum(int(half, 16) for row in _rows(pid, name) for half in row[4].split(":"))
+        queued += sum(int(half, 16) for row in net_rows(pid, name) for half in row[4].split(":"))
     return queued

@@ -1,13 +1,12 @@
 """A hundred failovers leave nothing behind: ``make soak`` in short, and what it holds against a run is told."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.soak_cluster import PROBE_PORT, Cluster
-from bench.soak_samples import KERNEL, sample
+from bench.soak_samples import KERNEL, net_rows, sample
 from lab.namespace import LabError, wait_until
 from lab.network import Lab
 from lab.sidecar import Sidecar
@@ -30,8 +29,7 @@ def held(member: Sidecar) -> dict[str, Any]:
 def hosts_asked(member: Sidecar) -> int:
     """How many sockets are connected to the probe port of another host."""
     asked = f":{PROBE_PORT:04X}"
-    tables = (Path(f"/proc/{member.pid}/net/{name}").read_text().splitlines()[1:] for name in ("udp", "udp6"))
-    return sum(row.split()[2].endswith(asked) for table in tables for row in table)
+    return sum(row[2].endswith(asked) for table in ("udp", "udp6") for row in net_rows(member.pid, table))
 
 
 def samples(cluster: Cluster) -> dict[str, dict[str, Any]]:

@@ -49,11 +49,3 @@ def test_a_tally_counts_each_name_in_the_order_in_which_they_came() -> None:
         tally.count(name)
     assert list(tally.as_dict().items()) == [("started", 2), ("link-down", 1)]
     assert tally.total() == 3
-
-
-def test_a_snapshot_of_a_histogram_stays_as_it_was() -> None:
-    histogram = Histogram((1.0,))
-    histogram.observe(0.5)
-    snapshot = histogram.copy()
-    histogram.observe(0.5)
-    assert snapshot.cumulative()[-1] == ("+Inf", 1.0)
