@@ -29,15 +29,16 @@ from carp_sidecar.kernel.parents import ParentSettings
 from carp_sidecar.kernel.rtnl import ALIAS_PREFIX
 from carp_sidecar.kernel.vip import choose_interface, sweep
 from carp_sidecar.kernel.wills import Guardian
-from carp_sidecar.logs import RejectedPackets, log_change, log_event
+from carp_sidecar.logs import RejectedPackets, iso_time, log_change, log_event
 from carp_sidecar.measurements import Measurements
 from carp_sidecar.memory import Memory
-from carp_sidecar.report import group_status, interfaces, iso_time
+from carp_sidecar.report import group_status, interfaces
 from carp_sidecar.runner import Runner
 from carp_sidecar.segment import Segment
 from carp_sidecar.services import Services
 from carp_sidecar.source import load
 from carp_sidecar.state import StateDir
+from carp_sidecar.together import together
 from carp_sidecar.wire.probe import Responder
 
 _log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Daemon:
                 await self._reloading.acquire()
         for reload in self._reloads:
             reload.cancel()
-        await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+        await together(runner.close() for runner in self._runners.values())
         self._afterwards.flush()
         await self._hooks.close(grace_s=_HOOK_GRACE_S)
         await self._endpoints.close()
@@ -371,9 +372,9 @@ class Daemon:
             for segment in self._segments.values():
                 segment.use_probe_port(config.probe_port)
         wanted = {group.name: group for group in config.groups}
-        await asyncio.gather(*(self._remove(name) for name in list(self._runners) if name not in wanted))
+        await together(self._remove(name) for name in list(self._runners) if name not in wanted)
         restarts = [group for group in config.groups if group.name in self._runners and self._runners[group.name].needs_restart(group)]
-        await asyncio.gather(*(self._replace(group) for group in restarts))
+        await together(self._replace(group) for group in restarts)
         for group in config.groups:
             if group.name not in self._runners:
                 self._add(group)

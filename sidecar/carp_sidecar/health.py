@@ -110,7 +110,8 @@ class HealthChecker:
         self._tasks.clear()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _run(self, state: CheckState) -> None:
         check = state.check

@@ -3,7 +3,7 @@
 Knows formats and rates; the sentences are the callers'.
 """
 
-__all__ = ["Logs", "RejectedPackets", "configure", "log_change", "log_event"]
+__all__ = ["Logs", "RejectedPackets", "configure", "iso_time", "log_change", "log_event"]
 
 import json
 import logging
@@ -52,8 +52,10 @@ def log_change(logger: logging.Logger, change: Mapping[str, Any]) -> None:
     log_event(logger, logging.WARNING if loud else logging.INFO, describe_change(change), **fields)
 
 
-def _time(record: logging.LogRecord) -> datetime:
-    return datetime.fromtimestamp(record.created, UTC)
+def iso_time(at: float | None = None) -> str:
+    """RFC 3339 in UTC with milliseconds, of a wall clock reading or of now."""
+    moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _error(record: logging.LogRecord, *, full: bool) -> str:
@@ -70,7 +72,7 @@ class _JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": iso_time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "msg": record.getMessage(),
@@ -99,7 +101,7 @@ class _TextFormatter(logging.Formatter):
         if error := _error(record, full=False):
             fields["error"] = error
         pairs = " ".join(f"{name}={_value(value)}" for name, value in fields.items())
-        when = _time(record).astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]
+        when = datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]
         line = _one_line(f"{when} {record.levelname:<7} {sentence}{'  ' if pairs else ''}{pairs}")
         if self._tracebacks and error:
             line += "\n" + _error(record, full=True)

@@ -1,9 +1,8 @@
 """The status document: what one group, and the whole sidecar, is doing. Reads, changes nothing."""
 
-__all__ = ["fence_status", "group_status", "interfaces", "iso_time"]
+__all__ = ["fence_status", "group_status", "interfaces"]
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from carp_protocol.config import SHORTEST_GATED_S, Fence, GroupConfig
@@ -11,16 +10,11 @@ from carp_protocol.effects import State
 from carp_protocol.heard import MasterSeen
 from carp_sidecar.kernel.links import Links
 from carp_sidecar.kernel.vip import held, own_subnets
+from carp_sidecar.logs import iso_time
 from carp_sidecar.runner import Runner
 
 _RIVAL_INTERVALS = 4
 """A second master counts as seen for this many intervals after its last advert: one more than its dead time."""
-
-
-def iso_time(at: float | None = None) -> str:
-    """RFC 3339 in UTC with milliseconds, of a wall clock reading or of now."""
-    moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def interfaces(snapshot: Links) -> list[dict[str, Any]]:

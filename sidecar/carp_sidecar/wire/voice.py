@@ -60,7 +60,7 @@ def _announcements(plan: AddressPlan, *, router: bool) -> list[bytes]:
 
 def _forwards_ipv6(interface: str) -> bool:
     try:
-        with open(f"/proc/sys/net/ipv6/conf/{interface}/forwarding", encoding="ascii") as file:
-            return file.read().strip() != "0"
+        with open(f"/proc/sys/net/ipv6/conf/{interface}/forwarding", "rb") as file:
+            return file.read().strip() != b"0"
     except OSError:
         return False  # no IPv6 here
