@@ -98,7 +98,7 @@ class Device:
 def _ignore_router_adverts(name: str) -> None:
     """Where /proc/sys can be written: neither an address nor a route comes to a macvlan from a router."""
     try:
-        with open(f"/proc/sys/net/ipv6/conf/{name}/accept_ra", "w", encoding="ascii") as file:
-            file.write("0")
+        with open(f"/proc/sys/net/ipv6/conf/{name}/accept_ra", "wb") as file:
+            file.write(b"0")
     except OSError as error:
         _log.debug("%s: accept_ra stays as it is: %s", name, error.strerror)

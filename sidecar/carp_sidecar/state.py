@@ -82,8 +82,8 @@ class StateDir:
         Blocks; call it in a worker thread.
         """
         try:
-            with open(os.open(self._draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(state)))
+            with open(os.open(self._draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(json.dumps(asdict(state)).encode())
                 file.flush()
                 os.fsync(file.fileno())
             self._draft.replace(self._file)
