@@ -55,6 +55,7 @@ def log_change(logger: logging.Logger, change: Mapping[str, Any]) -> None:
 def iso_time(at: float | None = None) -> str:
     """RFC 3339 in UTC with milliseconds, of a wall clock reading or of now."""
     moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
+    # Without its zone: asking that for utcoffset leaves a name in the interpreter's cache of methods (see together.py).
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 

@@ -4,13 +4,15 @@ import io
 import json
 import logging
 import os
+import random
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from carp_sidecar import logs
-from carp_sidecar.logs import Logs, RejectedPackets, configure, log_change, log_event
+from carp_sidecar.logs import Logs, RejectedPackets, configure, iso_time, log_change, log_event
 from unit.fake_daemon import transition
 
 LOGGER = logging.getLogger("carp_sidecar.test")
@@ -233,3 +235,23 @@ def test_memory_for_rejected_packets_is_bounded() -> None:
         rejected.record(group=f"group {number}", reason="replay", source="10.0.0.66")
     assert len(rejected._seen) == logs._REJECTED_KEYS + 1
     assert rejected._seen["", "other"].count == 2 * logs._REJECTED_KEYS - 1
+
+
+def test_time_is_utc_with_milliseconds() -> None:
+    assert iso_time(0.25) == "1970-01-01T00:00:00.250Z"
+
+
+def test_thousands_of_time_stamps_leave_nothing() -> None:
+    chance = random.Random(1)
+
+    def stamp(times: int) -> None:
+        for _ in range(times):
+            held = [bytes(20) for _ in range(chance.randrange(400))]  # or each string would be made in the place of the last
+            iso_time()
+            held.clear()
+
+    stamp(50)
+    before = sys.getallocatedblocks()
+    stamp(3000)
+    left = sys.getallocatedblocks() - before
+    assert left < 30, f"{left} blocks"
